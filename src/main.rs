@@ -1,0 +1,2 @@
+//! The `viaflux` command.
+fn main() {}

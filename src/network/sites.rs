@@ -1,0 +1,1 @@
+//! Sensor sites bound to segments.
