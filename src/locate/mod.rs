@@ -19,7 +19,7 @@ mod transition;
 
 use serde::{Deserialize, Serialize};
 
-pub use lane::{Locate, Sites};
+pub use lane::{Locate, Sites, State as LaneState};
 pub use settings::Settings;
 
 use crate::ingest::{Measurement, Rejection, SubjectKey};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::assess::{
     Alert, CONGESTION_RULE, CorridorTime, Level, Places, Profile, RegionIndex, SegmentState, Transition,
 };
+use crate::locate::Match;
 use crate::network::{Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, Position, kph, travel_time_ms};
 
@@ -303,5 +304,39 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
         stale: alert.stale,
         cause: None,
         merged_into: None,
+    })
+}
+
+#[derive(Serialize)]
+struct MatchJson<'a> {
+    line: u64,
+    vehicle_id: &'a str,
+    event_time: Moment,
+    segment_id: Option<String>,
+    way_id: Option<i64>,
+    forward: Option<bool>,
+    offset_m: Option<f64>,
+    distance_m: Option<f64>,
+    posterior: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+/// A line of `matches.ndjson`: where the fix of `vehicle_id` was placed.
+pub fn match_json(network: &Network, vehicle_id: &str, m: &Match) -> Vec<u8> {
+    let place = m.place.as_ref().ok();
+    let segment = place.map(|p| network.segment(p.segment));
+    let metres = |mm: u32| round(f64::from(mm) / 1000.0, 2);
+    to_json(&MatchJson {
+        line: m.offset,
+        vehicle_id,
+        event_time: m.time.into(),
+        segment_id: segment.map(|s| s.key.to_string()),
+        way_id: segment.map(|s| s.key.way),
+        forward: segment.map(|s| !s.flags.has(SegmentFlags::BACKWARD)),
+        offset_m: place.map(|p| metres(p.offset_mm)),
+        distance_m: place.map(|p| metres(p.distance_mm)),
+        posterior: place.map(|p| share(u32::from(p.posterior_permille))),
+        reason: m.place.as_ref().err().map(|r| r.label()),
     })
 }
