@@ -1,1 +1,5 @@
-//! locate
+//! locate: from positions to travel on segments.
+
+mod settings;
+
+pub use settings::Settings;

@@ -1,5 +1,9 @@
 //! publish: orders what assess found, decides what changed enough to be told, and encodes it.
 
+mod settings;
+
+pub use settings::Settings;
+
 use crate::units::EventTime;
 
 /// What a publication is about, one for each output topic.

@@ -30,6 +30,12 @@ impl EventTime {
         self.0
     }
 
+    /// The moment of an RFC 3339 text such as `2026-11-23T05:30:58.000Z`, `None` if it is none.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(time.as_millisecond()))
+    }
+
     /// This moment moved by `ms` milliseconds (saturating).
     #[must_use]
     pub const fn plus_ms(self, ms: i64) -> Self {
@@ -44,31 +50,11 @@ impl EventTime {
 
 impl fmt::Display for EventTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, ms) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
-        let (year, month, day) = civil_from_days(days);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-            ms / 3_600_000,
-            ms / 60_000 % 60,
-            ms / 1000 % 60,
-            ms % 1000
-        )
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => write!(f, "{} ms", self.0),
+        }
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01 in the proleptic Gregorian calendar
-/// (H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -76,11 +62,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn displays_known_moments() {
-        assert_eq!(EventTime::from_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(EventTime::from_ms(-1).to_string(), "1969-12-31T23:59:59.999Z");
-        assert_eq!(EventTime::from_ms(951_782_400_000).to_string(), "2000-02-29T00:00:00.000Z");
-        assert_eq!(EventTime::MAX_PLAUSIBLE.to_string(), "2200-01-01T00:00:00.000Z");
-        assert_eq!(EventTime::MIN_PLAUSIBLE.to_string(), "1990-01-01T00:00:00.000Z");
+    fn displays_and_parses_known_moments() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (7_258_118_400_000, "2200-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(EventTime::from_ms(ms).to_string(), text);
+            assert_eq!(EventTime::parse_rfc3339(text), Some(EventTime::from_ms(ms)));
+        }
+        assert_eq!(
+            EventTime::parse_rfc3339("2026-03-09T14:30:00+08:00"),
+            EventTime::parse_rfc3339("2026-03-09T06:30:00Z")
+        );
+        assert_eq!(EventTime::parse_rfc3339("yesterday"), None);
     }
 }

@@ -1,0 +1,79 @@
+use serde::{Deserialize, Serialize};
+
+/// Settings of locate (section `[locate]`; algorithms §2, §11). All of them can change results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "service", derive(schemars::JsonSchema))]
+pub struct Settings {
+    /// Greatest speed between two fixes that is believed, in m/s.
+    pub max_speed_mps: u32,
+    /// Distance from where a vehicle was expected beyond which a fix is held as a possible outlier, in metres.
+    pub outlier_m: u32,
+    /// Standard deviation of a position, in metres, where the feed gives no accuracy.
+    pub sigma_m: f64,
+    /// Least and greatest standard deviation taken from a feed's accuracy, in metres.
+    pub sigma_min: f64,
+    /// See `sigma_min`.
+    pub sigma_max: f64,
+    /// Greatest distance from a fix to a candidate segment, in metres.
+    pub radius_m: u32,
+    /// Most candidates of a fix.
+    pub k: usize,
+    /// Standard deviation of a heading, in degrees.
+    pub heading_sigma_deg: f64,
+    /// Speed below which a heading says nothing, in m/s.
+    pub heading_min_mps: f64,
+    /// Least score (natural logarithm) of a heading that does not fit.
+    pub heading_floor: f64,
+    /// Scale of the difference between driven and straight distance, in metres, at no time between fixes.
+    pub beta0: f64,
+    /// Its growth per second between fixes.
+    pub beta_per_s: f64,
+    /// Its greatest value.
+    pub beta_max: f64,
+    /// Movement against the direction of travel that counts as standing, in metres.
+    pub back_tol_m: u32,
+    /// How long after a step begins it may still be decided, in seconds: how far locate's promise lies
+    /// behind the watermark.
+    pub settle_s: u32,
+    /// Silence that ends a track, in seconds.
+    pub break_s: u32,
+    /// Silence after which a vehicle is forgotten, in seconds.
+    pub evict_s: u32,
+    /// Least posterior of a step that enters the statistics, in permille.
+    pub min_posterior_permille: u32,
+    /// Identical positions in a row, with a speed reported, that make a feed frozen.
+    pub frozen_fixes: u32,
+    /// Reported speed above which identical positions cannot be true, in m/s.
+    pub frozen_min_mps: f64,
+    /// Most vehicles tracked by one lane.
+    pub vehicles_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_speed_mps: 60,
+            outlier_m: 45,
+            sigma_m: 8.0,
+            sigma_min: 4.0,
+            sigma_max: 25.0,
+            radius_m: 60,
+            k: 16,
+            heading_sigma_deg: 15.0,
+            heading_min_mps: 2.5,
+            heading_floor: -8.0,
+            beta0: 3.0,
+            beta_per_s: 0.25,
+            beta_max: 12.0,
+            back_tol_m: 20,
+            settle_s: 60,
+            break_s: 120,
+            evict_s: 3600,
+            min_posterior_permille: 600,
+            frozen_fixes: 3,
+            frozen_min_mps: 2.8,
+            vehicles_max: 1_000_000,
+        }
+    }
+}
