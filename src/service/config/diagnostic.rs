@@ -54,8 +54,16 @@ impl ConfigError {
     /// A fault that has no place in a file.
     pub fn plain(message: impl Into<String>) -> Self {
         let message = message.into();
-        let problem = Problem { key: String::new(), message, remedy: String::new(), place: Place::Default };
-        Self { file: None, problems: vec![problem] }
+        let problem = Problem {
+            key: String::new(),
+            message,
+            remedy: String::new(),
+            place: Place::Default,
+        };
+        Self {
+            file: None,
+            problems: vec![problem],
+        }
     }
 
     /// The faults.
@@ -91,7 +99,11 @@ fn show(f: &mut fmt::Formatter<'_>, problem: &Problem, file: Option<&(String, St
     f.write_str(&problem.message)?;
     let tail = |f: &mut fmt::Formatter<'_>, place: &str| {
         write!(f, "\n  --> {place}")?;
-        if problem.remedy.is_empty() { Ok(()) } else { write!(f, "\n  = {}", problem.remedy) }
+        if problem.remedy.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\n  = {}", problem.remedy)
+        }
     };
     match (&problem.place, file) {
         (Place::File(span), Some((name, text))) => {
@@ -100,7 +112,10 @@ fn show(f: &mut fmt::Formatter<'_>, problem: &Problem, file: Option<&(String, St
             let margin = " ".repeat(number.len());
             let shown: String = at.text.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
             let end = span.end.min(at.start + at.text.len());
-            let width = text.get(span.start..end).map_or(0, |part| part.chars().map(columns).sum()).max(1);
+            let width = text
+                .get(span.start..end)
+                .map_or(0, |part| part.chars().map(columns).sum())
+                .max(1);
             let before: usize = at.text.chars().take(at.column - 1).map(columns).sum();
             write!(f, "\n {margin}--> {name}:{}:{}", at.line, at.column)?;
             write!(f, "\n {margin} |\n {number} | {shown}")?;
@@ -114,7 +129,10 @@ fn show(f: &mut fmt::Formatter<'_>, problem: &Problem, file: Option<&(String, St
         (Place::Flag(name), _) => tail(f, &format!("flag {name}")),
         _ if problem.key.is_empty() && problem.remedy.is_empty() => Ok(()),
         _ if problem.key.is_empty() => write!(f, "\n  = {}", problem.remedy),
-        _ => tail(f, &format!("key `{}` (its default, not set anywhere)", problem.key)),
+        _ => tail(
+            f,
+            &format!("key `{}` (its default, not set anywhere)", problem.key),
+        ),
     }
 }
 
@@ -148,8 +166,17 @@ impl<'a> Location<'a> {
         let start = text[..byte].rfind('\n').map_or(0, |i| i + 1);
         let line = text[..start].matches('\n').count() + 1;
         let column = text[start..byte].chars().count() + 1;
-        let whole = text[start..].split('\n').next().unwrap_or("").trim_end_matches('\r');
-        Self { line, column, text: whole, start }
+        let whole = text[start..]
+            .split('\n')
+            .next()
+            .unwrap_or("")
+            .trim_end_matches('\r');
+        Self {
+            line,
+            column,
+            text: whole,
+            start,
+        }
     }
 }
 

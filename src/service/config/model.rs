@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::source::Source;
+use crate::{aggregate, assess, ingest, locate, publish};
 
 /// The whole configuration. Every key has a default that works on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -12,6 +13,16 @@ use super::source::Source;
 pub struct Config {
     /// The road map and what stands beside it.
     pub map: Map,
+    /// From a log's bytes to events in order.
+    pub ingest: ingest::Settings,
+    /// From positions to travel on segments.
+    pub locate: locate::Settings,
+    /// Panes of event time.
+    pub aggregate: aggregate::Settings,
+    /// From flow to states, indices and alerts.
+    pub assess: assess::Settings,
+    /// What is told, and when.
+    pub publish: publish::Settings,
     /// Free-flow and typical speeds.
     pub baseline: Baseline,
     /// Level scale and congestion index.
@@ -36,6 +47,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             map: Map::default(),
+            ingest: ingest::Settings::default(),
+            locate: locate::Settings::default(),
+            aggregate: aggregate::Settings::default(),
+            assess: assess::Settings::default(),
+            publish: publish::Settings::default(),
             baseline: Baseline::default(),
             profile: Profile::default(),
             source: vec![Source::probes(), Source::sensors()],
@@ -61,7 +77,10 @@ pub struct Map {
 
 impl Default for Map {
     fn default() -> Self {
-        Self { file: PathBuf::from("viaflux.map"), sensors: None }
+        Self {
+            file: PathBuf::from("viaflux.map"),
+            sensors: None,
+        }
     }
 }
 
@@ -86,7 +105,10 @@ pub struct Profile {
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { id: "gbt33171-2016".to_owned(), files: Vec::new() }
+        Self {
+            id: "gbt33171-2016".to_owned(),
+            files: Vec::new(),
+        }
     }
 }
 
@@ -234,7 +256,11 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned(), bearer_token_file: None, allow_anonymous: false }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            bearer_token_file: None,
+            allow_anonymous: false,
+        }
     }
 }
 
@@ -252,7 +278,11 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9470".to_owned(), bearer_token_file: None, allow_anonymous: false }
+        Self {
+            listen: "127.0.0.1:9470".to_owned(),
+            bearer_token_file: None,
+            allow_anonymous: false,
+        }
     }
 }
 
@@ -279,7 +309,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned() }
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
     }
 }
 

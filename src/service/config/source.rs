@@ -55,7 +55,18 @@ pub struct Source {
     /// Where to begin when no checkpoint says otherwise: a time ago such as `15m`, `earliest` or `latest`.
     pub start: Start,
     /// Our fields: where each stands in a record, over those of the preset.
+    #[schemars(schema_with = "fields_schema")]
     pub fields: BTreeMap<Field, FieldEntry>,
+}
+
+/// A map whose keys are our fields; by itself schemars would allow any key.
+fn fields_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = generator.subschema_for::<BTreeMap<String, FieldEntry>>();
+    schema.insert(
+        "propertyNames".to_owned(),
+        generator.subschema_for::<Field>().to_value(),
+    );
+    schema
 }
 
 impl Default for Source {
@@ -116,7 +127,11 @@ impl Source {
 
     /// Its files: `path`, then `paths`.
     pub fn files(&self) -> Vec<&Path> {
-        self.path.iter().chain(&self.paths).map(PathBuf::as_path).collect()
+        self.path
+            .iter()
+            .chain(&self.paths)
+            .map(PathBuf::as_path)
+            .collect()
     }
 
     /// How its records are decoded: the preset (if any) with the source's own keys over it.
@@ -207,10 +222,14 @@ pub struct PathAndUnit {
 impl FieldEntry {
     fn resolve(&self) -> FieldSource {
         match self {
-            FieldEntry::Path(path) => FieldSource { path: path.clone(), unit: None },
-            FieldEntry::WithUnit(at) => {
-                FieldSource { path: at.path.clone(), unit: at.unit.as_ref().map(|u| u.unit.clone()) }
-            }
+            FieldEntry::Path(path) => FieldSource {
+                path: path.clone(),
+                unit: None,
+            },
+            FieldEntry::WithUnit(at) => FieldSource {
+                path: at.path.clone(),
+                unit: at.unit.as_ref().map(|u| u.unit.clone()),
+            },
         }
     }
 }
@@ -278,7 +297,9 @@ impl FromStr for Start {
             "earliest" => Ok(Self::Earliest),
             "latest" => Ok(Self::Latest),
             _ => parse_duration_ms(text).map(Self::Ago).map_err(|_| {
-                format!("`{text}` is no beginning; one is a time ago such as \"15m\", \"earliest\" or \"latest\"")
+                format!(
+                    "`{text}` is no beginning; one is a time ago such as \"15m\", \"earliest\" or \"latest\""
+                )
             }),
         }
     }
@@ -298,10 +319,23 @@ impl fmt::Display for Start {
             Self::Earliest => f.write_str("earliest"),
             Self::Latest => f.write_str("latest"),
             Self::Ago(ms) => {
-                let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
-                let (size, unit) = units.into_iter().find(|(size, _)| ms % size == 0).unwrap_or((1, "ms"));
+                let units = [
+                    (86_400_000, "d"),
+                    (3_600_000, "h"),
+                    (60_000, "m"),
+                    (1000, "s"),
+                    (1, "ms"),
+                ];
+                let (size, unit) = units
+                    .into_iter()
+                    .find(|(size, _)| ms % size == 0)
+                    .unwrap_or((1, "ms"));
                 // Zero is a multiple of everything; seconds read best.
-                if ms == 0 { f.write_str("0s") } else { write!(f, "{}{unit}", ms / size) }
+                if ms == 0 {
+                    f.write_str("0s")
+                } else {
+                    write!(f, "{}{unit}", ms / size)
+                }
             }
         }
     }
@@ -373,7 +407,10 @@ const PRESETS: [(&str, &str); 4] = [
     ("viaflux", include_str!("../../../config/presets/viaflux.toml")),
     ("traccar", include_str!("../../../config/presets/traccar.toml")),
     ("hfp", include_str!("../../../config/presets/hfp.toml")),
-    ("simulated-city", include_str!("../../../config/presets/simulated-city.toml")),
+    (
+        "simulated-city",
+        include_str!("../../../config/presets/simulated-city.toml"),
+    ),
 ];
 
 /// Names of the built-in presets.
@@ -401,7 +438,11 @@ pub fn preset(name: &str, feed: Feed) -> Result<FieldMapping, String> {
         feed,
         format: shape.format,
         datum: shape.datum,
-        fields: shape.fields.into_iter().map(|(field, entry)| (field, entry.resolve())).collect(),
+        fields: shape
+            .fields
+            .into_iter()
+            .map(|(field, entry)| (field, entry.resolve()))
+            .collect(),
     })
 }
 
@@ -413,7 +454,10 @@ mod tests {
     fn presets_hold_what_they_must() {
         for feed in [Feed::Probe, Feed::Sensor] {
             assert_eq!(preset("viaflux", feed).unwrap(), FieldMapping::viaflux(feed));
-            assert_eq!(preset("simulated-city", feed).unwrap(), FieldMapping::simulated_city(feed));
+            assert_eq!(
+                preset("simulated-city", feed).unwrap(),
+                FieldMapping::simulated_city(feed)
+            );
         }
         for name in preset_names() {
             let mapping = preset(name, Feed::Probe).unwrap();
@@ -421,8 +465,15 @@ mod tests {
         }
         let traccar = preset("traccar", Feed::Probe).unwrap();
         assert_eq!(traccar.fields[&Field::Speed].unit, Some(Unit::Knots));
-        assert_eq!(preset("hfp", Feed::Probe).unwrap().fields[&Field::Speed].unit, Some(Unit::Mps));
-        assert!(preset("hfp", Feed::Sensor).unwrap_err().contains("no sensor feed"));
+        assert_eq!(
+            preset("hfp", Feed::Probe).unwrap().fields[&Field::Speed].unit,
+            Some(Unit::Mps)
+        );
+        assert!(
+            preset("hfp", Feed::Sensor)
+                .unwrap_err()
+                .contains("no sensor feed")
+        );
         assert!(preset("tracar", Feed::Probe).unwrap_err().contains("traccar"));
     }
 
@@ -452,7 +503,13 @@ mod tests {
         )
         .unwrap();
         let mapping = source.mapping().unwrap();
-        assert_eq!(mapping.fields[&Field::Speed], FieldSource { path: "/v".into(), unit: Some(Unit::Kph) });
+        assert_eq!(
+            mapping.fields[&Field::Speed],
+            FieldSource {
+                path: "/v".into(),
+                unit: Some(Unit::Kph)
+            }
+        );
         assert_eq!(mapping.fields[&Field::Satellites].path, "/sat");
         assert_eq!(mapping.datum, Datum::Gcj02);
         assert!(mapping.fields.contains_key(&Field::Lat));
