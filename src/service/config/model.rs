@@ -1,0 +1,332 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::source::Source;
+use crate::{aggregate, assess, ingest, locate, publish};
+
+/// The whole configuration. Every key has a default that works on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The road map and what stands beside it.
+    pub map: Map,
+    /// From a log's bytes to events in order.
+    pub ingest: ingest::Settings,
+    /// From positions to travel on segments.
+    pub locate: locate::Settings,
+    /// Panes of event time.
+    pub aggregate: aggregate::Settings,
+    /// From flow to states, indices and alerts.
+    pub assess: assess::Settings,
+    /// What is told, and when.
+    pub publish: publish::Settings,
+    /// Free-flow and typical speeds.
+    pub baseline: Baseline,
+    /// Level scale and congestion index.
+    pub profile: Profile,
+    /// Where records come from, in order.
+    pub source: Vec<Source>,
+    /// Where results go.
+    pub sink: Vec<Sink>,
+    /// Connection to Kafka, shared by all sources and sinks of kind `kafka`.
+    pub kafka: Kafka,
+    /// Listener for people: page, API, live stream.
+    pub server: Server,
+    /// Listener for machines: metrics and probes.
+    pub admin: Admin,
+    /// Log on stderr.
+    pub log: Log,
+    /// Metrics at `/metrics`.
+    pub metrics: Metrics,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            map: Map::default(),
+            ingest: ingest::Settings::default(),
+            locate: locate::Settings::default(),
+            aggregate: aggregate::Settings::default(),
+            assess: assess::Settings::default(),
+            publish: publish::Settings::default(),
+            baseline: Baseline::default(),
+            profile: Profile::default(),
+            source: vec![Source::probes(), Source::sensors()],
+            sink: vec![Sink::default()],
+            kafka: Kafka::default(),
+            server: Server::default(),
+            admin: Admin::default(),
+            log: Log::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// The road map and what stands beside it. Relative paths begin at the working directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Map {
+    /// Map file, made by `viaflux map build`.
+    pub file: PathBuf,
+    /// Sensor sites: GeoJSON points or a `sensors.json`. Without it a measurement must bring its position.
+    pub sensors: Option<PathBuf>,
+}
+
+impl Default for Map {
+    fn default() -> Self {
+        Self {
+            file: PathBuf::from("viaflux.map"),
+            sensors: None,
+        }
+    }
+}
+
+/// Free-flow and typical speeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Baseline {
+    /// Baseline file, made by `viaflux baseline build`. Without it free flow is the map's prior and there
+    /// are no typical speeds.
+    pub file: Option<PathBuf>,
+}
+
+/// Level scale and congestion index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Id of the profile that gives `grade` and the region index.
+    pub id: String,
+    /// More profile files, beside those built in.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            id: "gbt33171-2016".to_owned(),
+            files: Vec::new(),
+        }
+    }
+}
+
+/// Kind of a sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkKind {
+    /// Topics of the cluster in `[kafka]`.
+    #[default]
+    Kafka,
+    /// NDJSON files in a folder.
+    File,
+}
+
+/// One place where results go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sink {
+    /// Its name in metrics and messages.
+    pub id: String,
+    /// What it is.
+    pub kind: SinkKind,
+    /// Folder of the files (kind `file`).
+    pub path: Option<PathBuf>,
+    /// Names of the output topics (kind `kafka`).
+    pub topics: SinkTopics,
+    /// Create missing output topics (kind `kafka`).
+    pub create_topics: bool,
+    /// Send a sample of rejected records to `<topic>.dlq` (kind `kafka`) or `rejected.ndjson` (kind `file`).
+    pub dead_letters: bool,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            id: "kafka".to_owned(),
+            kind: SinkKind::Kafka,
+            path: None,
+            topics: SinkTopics::default(),
+            create_topics: false,
+            dead_letters: true,
+        }
+    }
+}
+
+/// Names of the output topics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SinkTopics {
+    /// Segment states, by segment (compacted and deleted).
+    pub segment_state: String,
+    /// Corridor travel times.
+    pub corridor: String,
+    /// Region indices.
+    pub region: String,
+    /// Every transition of an alert.
+    pub alert_event: String,
+    /// Current revision of each alert (compacted).
+    pub alert_state: String,
+}
+
+impl Default for SinkTopics {
+    fn default() -> Self {
+        Self {
+            segment_state: "traffic.segment.state.v1".to_owned(),
+            corridor: "traffic.corridor.travel_time.v1".to_owned(),
+            region: "traffic.region.index.v1".to_owned(),
+            alert_event: "traffic.alert.event.v1".to_owned(),
+            alert_state: "traffic.alert.state.v1".to_owned(),
+        }
+    }
+}
+
+/// Connection to Kafka.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// Bootstrap brokers, `host:port` each.
+    pub brokers: Vec<String>,
+    /// Consumer group.
+    pub group_id: String,
+    /// Client id shown in the broker's logs and metrics.
+    pub client_id: String,
+    /// File that holds the SASL password (librdkafka's `sasl.password`).
+    pub sasl_password_file: Option<PathBuf>,
+    /// File that holds the password of the TLS key (librdkafka's `ssl.key.password`).
+    pub ssl_key_password_file: Option<PathBuf>,
+    /// Properties handed to librdkafka verbatim. Secrets do not belong here: use the `*_file` keys, or the
+    /// environment (`VIAFLUX__KAFKA__PROPERTIES__SASL_PASSWORD`).
+    #[serde(deserialize_with = "properties")]
+    #[schemars(with = "BTreeMap<String, Property>")]
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: vec!["localhost:9092".to_owned()],
+            group_id: "viaflux".to_owned(),
+            client_id: "viaflux".to_owned(),
+            sasl_password_file: None,
+            ssl_key_password_file: None,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// A property of librdkafka: text, or a number or truth value that is handed on as text.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Property {
+    Text(String),
+    Truth(bool),
+    Whole(i64),
+    Real(f64),
+}
+
+fn properties<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let given = BTreeMap::<String, Property>::deserialize(from)?;
+    Ok(given
+        .into_iter()
+        .map(|(key, value)| {
+            let text = match value {
+                Property::Text(t) => t,
+                Property::Truth(b) => b.to_string(),
+                Property::Whole(n) => n.to_string(),
+                Property::Real(x) => x.to_string(),
+            };
+            (key, text)
+        })
+        .collect())
+}
+
+/// Listener for people: page, API, live stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address and port; anything but loopback needs `bearer_token_file` or `allow_anonymous`.
+    pub listen: String,
+    /// File that holds the bearer token that callers of the API must show.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Serve anyone who can reach the address.
+    pub allow_anonymous: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            bearer_token_file: None,
+            allow_anonymous: false,
+        }
+    }
+}
+
+/// Listener for machines: metrics and probes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port; anything but loopback needs `bearer_token_file` or `allow_anonymous`.
+    pub listen: String,
+    /// File that holds the bearer token that scrapers must show.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Serve anyone who can reach the address.
+    pub allow_anonymous: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9470".to_owned(),
+            bearer_token_file: None,
+            allow_anonymous: false,
+        }
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for containers.
+    Json,
+}
+
+/// Log on stderr.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`; or directives such as `info,viaflux::engine=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// Metrics at `/metrics`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Most series kept; what would be more is counted in `viaflux_metrics_dropped_series_total`.
+    #[schemars(range(min = 100, max = 1_000_000))]
+    pub max_series: u32,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { max_series: 10_000 }
+    }
+}
