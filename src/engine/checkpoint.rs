@@ -60,6 +60,7 @@ struct View<'a> {
     publish: &'a publish::State,
     next: Option<PaneIndex>,
     names: &'a BTreeMap<SubjectKey, Box<str>>,
+    companion: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -72,6 +73,7 @@ struct Image {
     publish: publish::State,
     next: Option<PaneIndex>,
     names: BTreeMap<SubjectKey, Box<str>>,
+    companion: Vec<u8>,
 }
 
 impl Engine {
@@ -84,8 +86,9 @@ impl Engine {
         }
     }
 
-    /// The state of all machines, to be taken between two batches.
-    pub fn checkpoint(&self) -> Vec<u8> {
+    /// The state of all machines, to be taken between two batches, with `companion`: what the service must
+    /// know at exactly this point (lengths of output files, journals).
+    pub fn checkpoint(&self, companion: &[u8]) -> Vec<u8> {
         let view = View {
             header: self.header(),
             logs: self.logs.iter().map(|l| &l.ingest).collect(),
@@ -95,6 +98,7 @@ impl Engine {
             publish: self.publish.state(),
             next: self.next,
             names: &self.names,
+            companion,
         };
         let plain = postcard::to_stdvec(&view).expect("plain state always encodes");
         let packed = zstd::bulk::compress(&plain, 1).expect("compressing memory to memory does not fail");
@@ -108,11 +112,11 @@ impl Engine {
         out
     }
 
-    /// Goes on from a checkpoint. On an error nothing has changed.
+    /// Goes on from a checkpoint and returns its companion. On an error nothing has changed.
     ///
     /// # Errors
     /// [`CheckpointError`] if it is damaged or belongs to another engine.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
         let rest = bytes
             .strip_prefix(MAGIC.as_slice())
             .ok_or(CheckpointError::Foreign)?;
@@ -152,7 +156,7 @@ impl Engine {
         self.publish.restore(image.publish);
         self.next = image.next;
         self.names = image.names;
-        Ok(())
+        Ok(image.companion)
     }
 
     fn check(&self, made: &Header) -> Result<(), CheckpointError> {

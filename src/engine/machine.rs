@@ -474,6 +474,16 @@ impl Engine {
         self.logs.iter().map(|l| l.ingest.waiting()).sum()
     }
 
+    /// The decoder of one log.
+    pub fn decoder(&self, log: LogIndex) -> Arc<Decoder> {
+        Arc::clone(&self.logs[usize::from(log)].spec.decoder)
+    }
+
+    /// Name of one log.
+    pub fn log_name(&self, log: LogIndex) -> &str {
+        &self.logs[usize::from(log)].spec.name
+    }
+
     /// Number of input logs.
     pub fn logs(&self) -> usize {
         self.logs.len()

@@ -1,3 +1,7 @@
 //! service
 
 pub mod config;
+pub mod checkpoints;
+pub mod city;
+pub mod driver;
+pub mod replay;

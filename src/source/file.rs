@@ -5,10 +5,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::engine::{Batch, LogIndex, Record};
 use crate::ingest::Format;
+use crate::units::EventTime;
 
 /// Records of one batch. Fixed: what a batch holds never depends on timing.
 pub const BATCH_RECORDS: usize = 8192;
@@ -107,95 +108,44 @@ fn memchr(buffer: &[u8]) -> Option<usize> {
     buffer.iter().position(|b| *b == b'\n')
 }
 
-/// A file being read on a thread of its own.
-#[derive(Debug)]
-pub struct FileSource {
+/// An open file, its header row read.
+pub struct FileInput {
+    path: PathBuf,
+    input: Box<dyn BufRead + Send>,
     header: Option<Vec<String>>,
-    batches: Receiver<Result<Batch, FileError>>,
+    /// Lines read so far.
+    number: u64,
 }
 
-impl FileSource {
-    /// Begins to read `path` as log `log`; records before offset `from` (a 1-based line) are passed over.
-    /// Of a CSV file the first line names the columns. `records` is the length of a batch.
+impl std::fmt::Debug for FileInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileInput").field("path", &self.path).field("header", &self.header).finish()
+    }
+}
+
+impl FileInput {
+    /// Opens a file. Of a CSV file the first line names the columns.
     ///
     /// # Errors
-    /// [`FileError`] if it cannot be opened.
-    pub fn start(
-        path: &Path,
-        log: LogIndex,
-        format: Format,
-        from: u64,
-        records: usize,
-    ) -> Result<Self, FileError> {
+    /// [`FileError`] if it cannot be opened or read.
+    pub fn open(path: &Path, format: Format) -> Result<Self, FileError> {
         let mut input = open(path)?;
-        let path = path.to_owned();
-        let mut line = Vec::new();
-        let mut number = 0;
-        let mut header = None;
+        let (mut header, mut number) = (None, 0);
         if format == Format::Csv {
+            let mut line = Vec::new();
             number = 1;
             read_line(&mut *input, &mut line).map_err(|error| FileError {
                 doing: "reading the header row of",
-                path: path.clone(),
+                path: path.to_owned(),
                 error,
             })?;
-            let names = csv::ReaderBuilder::new()
-                .has_headers(false)
-                .from_reader(&line[..])
-                .records()
-                .next()
+            let row = csv::ReaderBuilder::new().has_headers(false).from_reader(&line[..]).records().next();
+            let names = row
                 .and_then(Result::ok)
-                .map(|row| {
-                    row.iter()
-                        .map(|c| c.trim_start_matches('\u{feff}').to_owned())
-                        .collect()
-                });
+                .map(|row| row.iter().map(|c| c.trim_start_matches('\u{feff}').trim().to_owned()).collect());
             header = Some(names.unwrap_or_default());
         }
-        let (send, batches) = crossbeam_channel::bounded(AHEAD);
-        thread::Builder::new()
-            .name("source-file".to_owned())
-            .spawn(move || {
-                let mut batch = Batch::default();
-                loop {
-                    match read_line(&mut *input, &mut line) {
-                        Ok(true) => {}
-                        Ok(false) => break,
-                        Err(error) => {
-                            let _ = send.send(Err(FileError {
-                                doing: "reading",
-                                path,
-                                error,
-                            }));
-                            return;
-                        }
-                    }
-                    number += 1;
-                    if number < from {
-                        continue;
-                    }
-                    batch.push(Record {
-                        log,
-                        offset: number,
-                        append_time: None,
-                        control: false,
-                        key: &[],
-                        value: &line,
-                    });
-                    if batch.len() == records && send.send(Ok(std::mem::take(&mut batch))).is_err() {
-                        return;
-                    }
-                }
-                if !batch.is_empty() {
-                    let _ = send.send(Ok(batch));
-                }
-            })
-            .map_err(|error| FileError {
-                doing: "starting a thread for",
-                path: PathBuf::from("the file"),
-                error,
-            })?;
-        Ok(Self { header, batches })
+        Ok(Self { path: path.to_owned(), input, header, number })
     }
 
     /// Columns of a CSV file.
@@ -203,6 +153,95 @@ impl FileSource {
         self.header.as_deref()
     }
 
+    /// Reads on a thread of its own, as log `log`, in batches of `records`; records before offset `from` (a
+    /// 1-based line) are passed over.
+    pub fn start(self, log: LogIndex, from: u64, records: usize) -> FileSource {
+        let (send, batches) = crossbeam_channel::bounded(AHEAD);
+        thread::spawn(move || self.read(log, from, records, &send));
+        FileSource { batches }
+    }
+
+    fn read(mut self, log: LogIndex, from: u64, records: usize, send: &Sender<Result<Batch, FileError>>) {
+        let mut batch = Batch::default();
+        let mut line = Vec::new();
+        loop {
+            match read_line(&mut *self.input, &mut line) {
+                Ok(true) => self.number += 1,
+                Ok(false) => break,
+                Err(error) => {
+                    // A receiver that is gone has no use for the error either.
+                    let _ = send.send(Err(FileError { doing: "reading", path: self.path, error }));
+                    return;
+                }
+            }
+            if self.number < from {
+                continue;
+            }
+            batch.push(record(log, self.number, &line));
+            if batch.len() == records && send.send(Ok(std::mem::take(&mut batch))).is_err() {
+                return;
+            }
+        }
+        if !batch.is_empty() {
+            let _ = send.send(Ok(batch));
+        }
+    }
+
+    /// Reads the whole file and gives its lines in the order of `time`; a line without one stays behind the
+    /// line before it. Offsets count the lines in this order.
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be read.
+    pub fn sorted(
+        mut self,
+        log: LogIndex,
+        from: u64,
+        records: usize,
+        time: impl Fn(&[u8]) -> Option<EventTime>,
+    ) -> Result<FileSource, FileError> {
+        let (mut lines, mut line, mut last) = (Vec::new(), Vec::new(), EventTime::from_ms(i64::MIN));
+        while read_line(&mut *self.input, &mut line).map_err(|error| FileError {
+            doing: "reading",
+            path: self.path.clone(),
+            error,
+        })? {
+            last = time(&line).unwrap_or(last);
+            lines.push((last, line.clone()));
+        }
+        // Stable: lines of one moment keep their order.
+        lines.sort_by_key(|(time, _)| *time);
+        let (send, batches) = crossbeam_channel::bounded(AHEAD);
+        thread::spawn(move || {
+            let mut batch = Batch::default();
+            for (i, (_, line)) in lines.iter().enumerate() {
+                let offset = i as u64 + 1;
+                if offset < from {
+                    continue;
+                }
+                batch.push(record(log, offset, line));
+                if batch.len() == records && send.send(Ok(std::mem::take(&mut batch))).is_err() {
+                    return;
+                }
+            }
+            if !batch.is_empty() {
+                let _ = send.send(Ok(batch));
+            }
+        });
+        Ok(FileSource { batches })
+    }
+}
+
+fn record(log: LogIndex, offset: u64, line: &[u8]) -> Record<'_> {
+    Record { log, offset, append_time: None, control: false, key: &[], value: line }
+}
+
+/// A file being read.
+#[derive(Debug)]
+pub struct FileSource {
+    batches: Receiver<Result<Batch, FileError>>,
+}
+
+impl FileSource {
     /// The next batch, `None` at the end of the file.
     ///
     /// # Errors
