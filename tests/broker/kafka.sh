@@ -49,8 +49,9 @@ place() {
     pid_file=$dir/kafka.pid
     port_file=$dir/kafka.port
     port=${VIAFLUX_KAFKA_PORT:-19092}
-    [[ $port =~ ^[0-9]+$ ]] && ((port >= 1024 && port <= 65533)) \
-        || fail "VIAFLUX_KAFKA_PORT=$port: want a port between 1024 and 65533"
+    if ! [[ $port =~ ^[0-9]{4,5}$ ]] || ((port < 1024 || port > 65533)); then
+        fail "VIAFLUX_KAFKA_PORT=$port: want a port between 1024 and 65533"
+    fi
 }
 
 # A broker that runs keeps the port it was started with, whatever the environment now says.
@@ -89,13 +90,14 @@ assemble() {
             : >"$libs/complete"
             return 0
         fi
-        problem=$(grep -m 1 -E 'ERROR' "$dir/maven.log" | cut -c 1-300 || true)
+        problem=$(sed $'s/\033\\[[0-9;]*m//g' "$dir/maven.log" | grep -m 1 ERROR | cut -c 1-400 || true)
     done
     rm -rf "$libs"
     cannot "no Kafka of [$versions] from Maven Central; log in $dir/maven.log: ${problem:-no error line}"
 }
 
-kafka() { "$java" -Xmx256m -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*" "$@"; }
+# The tools print their errors themselves; their logger would only add the stack.
+kafka() { "$java" -Xmx256m -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=off -cp "$libs/*" "$@"; }
 
 write_config() {
     cat >"$config" <<P
@@ -134,6 +136,9 @@ log.retention.ms=-1
 # Short sessions, so that tests of lost members need not wait for the default 6 s.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+# A killed broker may come back only when its old session has run out: 9 s by default.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=16777216
 P
 }
