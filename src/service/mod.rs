@@ -1,3 +1,9 @@
-//! service
+//! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
+pub mod check;
+pub mod cli;
+pub mod completions;
 pub mod config;
+pub mod evaluate;
+pub mod log;
+pub mod schema;
