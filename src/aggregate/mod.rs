@@ -1,5 +1,64 @@
 //! aggregate: from travel of single vehicles and sensor intervals to the flow of segments and links.
+//!
+//! One [`Aggregate`] machine serves one shard of links. It sums what vehicles left in each segment and pane
+//! (Edie's definitions: speed = Σ distance / Σ time), closes panes when it is told that nothing more can come,
+//! and shows each closed pane with the sliding window behind it as [`PaneFlow`]. All sums are integers, so
+//! the order of arrival does not matter.
 
+mod pane;
+mod sensor;
 mod settings;
+mod shard;
+mod window;
 
+use serde::{Deserialize, Serialize};
+
+pub use sensor::SensorFlow;
 pub use settings::Settings;
+pub use shard::{Aggregate, State};
+pub use window::Sums;
+
+use crate::locate::PaneIndex;
+use crate::network::{LinkIndex, SegmentIndex};
+use crate::units::EventTime;
+
+/// What is known of one segment as a pane closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentFlow {
+    /// Which segment.
+    pub segment: SegmentIndex,
+    /// Recency-weighted sums over the window.
+    pub window: Sums,
+    /// Moment of the last observation of any kind.
+    pub latest: EventTime,
+    /// Sensors that stand on it.
+    pub sensor: Option<SensorFlow>,
+}
+
+/// What is known of one link as a pane closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFlow {
+    /// Which link.
+    pub link: LinkIndex,
+    /// Recency-weighted sums over the window, over its segments.
+    pub window: Sums,
+    /// The same over the last `LOOK_BACK` panes only, for conditions that must not wait for the window.
+    pub recent: Sums,
+    /// Moment of the last observation.
+    pub latest: EventTime,
+    /// Sensors that stand on it: speed as a share of the free-flow speed of their segment, in permille.
+    pub sensor_ratio_permille: Option<u32>,
+    /// Number of sensors with a speed.
+    pub sensors: u32,
+}
+
+/// A closed pane of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaneFlow {
+    /// Which pane.
+    pub pane: PaneIndex,
+    /// Segments with an observation not older than `unknown_s`, in order of index.
+    pub segments: Vec<SegmentFlow>,
+    /// Their links, in order of index.
+    pub links: Vec<LinkFlow>,
+}

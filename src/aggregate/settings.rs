@@ -13,8 +13,6 @@ pub struct Settings {
     pub unknown_s: u32,
     /// Segment shards.
     pub shards: u16,
-    /// Panes in a row that may be open, before the oldest is closed for want of memory.
-    pub open_panes_max: u32,
 }
 
 impl Default for Settings {
@@ -24,7 +22,6 @@ impl Default for Settings {
             window_s: 300,
             unknown_s: 900,
             shards: 16,
-            open_panes_max: 2_880,
         }
     }
 }

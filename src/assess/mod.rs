@@ -1,5 +1,448 @@
 //! assess: from flow to states, indices and alerts.
+//!
+//! [`Assess`] takes every closed pane of all shards at once, links and segments in order of index: first each
+//! link's own estimate, then the states of its segments, its alert, and at last what looks at many of them
+//! (regions, corridors). Everything is final: nothing said here is corrected later.
 
+mod alert;
+mod estimate;
+mod level;
+mod places;
+mod profile;
 mod settings;
+mod state;
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use alert::{
+    Alert, AlertId, AlertType, CONGESTION_RULE, Evidence, Severity, Transition, subject as link_subject,
+};
+pub use level::{Basis, Level, Trend};
+pub use places::{Corridor, CorridorTime, Places, Region, RegionIndex, evaluated};
+pub use profile::{Grade, GradeKind, Index, IndexKind, Profile, Side};
 pub use settings::{AlertSettings, RegionSettings, Settings, StateSettings};
+pub use state::SegmentState;
+
+use crate::aggregate::{LinkFlow, PaneFlow, SegmentFlow};
+use crate::locate::PaneIndex;
+use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
+use crate::units::{EventTime, MmPerS, travel_time_ms};
+use alert::{LinkMemory, Rule, Sight};
+use estimate::{Estimate, fuse, variation};
+
+/// A resolved alert's tombstone follows after this time (design, law 8).
+const TOMBSTONE_MS: i64 = 24 * 3_600_000;
+/// Change of travel time that is a trend, in percent.
+const TREND_PERCENT: u32 = 10;
+
+/// What one closed pane says, each list in order of id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assessment {
+    /// Which pane.
+    pub pane: PaneIndex,
+    /// States of all segments that are not unknown, and of those that became unknown.
+    pub states: Vec<SegmentState>,
+    /// Corridors with any coverage.
+    pub corridors: Vec<CorridorTime>,
+    /// Regions with any coverage.
+    pub regions: Vec<RegionIndex>,
+    /// Transitions of alerts.
+    pub alerts: Vec<Alert>,
+    /// Alerts whose tombstone is due.
+    pub forgotten: Vec<AlertId>,
+}
+
+impl Assessment {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+            && self.corridors.is_empty()
+            && self.regions.is_empty()
+            && self.alerts.is_empty()
+            && self.forgotten.is_empty()
+    }
+}
+
+/// The machine. What survives in checkpoints is [`Assess::state`].
+#[derive(Debug)]
+pub struct Assess {
+    network: Arc<Network>,
+    settings: Settings,
+    profile: Arc<Profile>,
+    places: Arc<Places>,
+    pane_ms: i64,
+    window_ms: i64,
+    rule: Rule,
+    state: State,
+}
+
+/// What must survive.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    segments: BTreeMap<SegmentIndex, SegmentState>,
+    links: BTreeMap<LinkIndex, LinkMemory>,
+    open: u32,
+    /// Resolved alerts in order of their end.
+    resolved: VecDeque<(EventTime, AlertId)>,
+    /// Alerts not opened for want of room.
+    refused: u64,
+}
+
+impl Assess {
+    /// A machine that knows nothing yet.
+    pub fn new(
+        network: Arc<Network>,
+        settings: Settings,
+        profile: Arc<Profile>,
+        places: Arc<Places>,
+        pane_ms: i64,
+        window_ms: i64,
+    ) -> Self {
+        let rule = Rule::new(&settings.alert, pane_ms);
+        Self {
+            network,
+            settings,
+            profile,
+            places,
+            pane_ms,
+            window_ms,
+            rule,
+            state: State::default(),
+        }
+    }
+
+    /// What must survive.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Goes on from a checkpoint.
+    pub fn restore(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// States as of the last closed pane.
+    pub fn segments(&self) -> &BTreeMap<SegmentIndex, SegmentState> {
+        &self.state.segments
+    }
+
+    /// Open alerts, in order of link.
+    pub fn open_alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.state
+            .links
+            .values()
+            .filter(|m| m.is_open())
+            .filter_map(|m| m.alert.as_ref())
+    }
+
+    /// Alerts that were not opened because `open_alerts_max` was reached.
+    pub fn refused_alerts(&self) -> u64 {
+        self.state.refused
+    }
+
+    /// Whether panes without data can change anything: while a state or an alert is held they can.
+    pub fn quiet(&self) -> bool {
+        self.state.segments.is_empty() && self.state.links.is_empty() && self.state.resolved.is_empty()
+    }
+
+    /// Takes the closed pane of every shard.
+    pub fn step(&mut self, pane: PaneIndex, shards: Vec<PaneFlow>) -> Assessment {
+        let end = EventTime::from_ms((pane + 1) * self.pane_ms);
+        let mut segments: Vec<SegmentFlow> = Vec::new();
+        let mut links: Vec<LinkFlow> = Vec::new();
+        for mut shard in shards {
+            assert_eq!(shard.pane, pane, "shards show different panes");
+            segments.append(&mut shard.segments);
+            links.append(&mut shard.links);
+        }
+        segments.sort_unstable_by_key(|f| f.segment);
+        links.sort_unstable_by_key(|f| f.link);
+
+        let mut out = Assessment {
+            pane,
+            ..Assessment::default()
+        };
+        out.states = self.states(&segments, &links, end);
+        out.alerts = self.alerts(&links, end);
+        self.places(&mut out, end);
+        while self
+            .state
+            .resolved
+            .front()
+            .is_some_and(|(t, _)| end.since(*t) >= TOMBSTONE_MS)
+        {
+            out.forgotten
+                .extend(self.state.resolved.pop_front().map(|(_, id)| id));
+        }
+        out
+    }
+
+    fn states(&mut self, segments: &[SegmentFlow], links: &[LinkFlow], end: EventTime) -> Vec<SegmentState> {
+        let mut old = std::mem::take(&mut self.state.segments);
+        let mut out = Vec::new();
+        let network = Arc::clone(&self.network);
+        for flow in links {
+            let estimate = self.link_estimate(flow);
+            let trend = self.trend(flow.link, estimate);
+            for &i in &network.links()[flow.link as usize].segments {
+                let own = segments
+                    .binary_search_by_key(&i, |f| f.segment)
+                    .ok()
+                    .map(|k| &segments[k]);
+                let before = old.remove(&i);
+                if let Some(state) = self.segment(i, own, (flow, estimate), before, trend, end) {
+                    self.state.segments.insert(i, state.clone());
+                    out.push(state);
+                }
+            }
+        }
+        // Whatever nobody has seen for unknown_s is unknown from here on.
+        out.extend(old.into_values().map(|state| self.unknown(state.segment, end)));
+        out.sort_unstable_by_key(|s| s.segment);
+        out
+    }
+
+    /// Speed ratio of a link over its window, from the probes and sensors of all its segments.
+    fn link_estimate(&self, flow: &LinkFlow) -> Option<Estimate> {
+        self.estimate(flow.link, &flow.window, flow)
+    }
+
+    fn estimate(&self, link: LinkIndex, sums: &crate::aggregate::Sums, flow: &LinkFlow) -> Option<Estimate> {
+        let first = self
+            .network
+            .segment(self.network.links()[link as usize].segments[0]);
+        let probes = sums
+            .ratio_permille()
+            .map(|r| (f64::from(r) / 1000.0, sums.effective_milli as f64 / 1000.0));
+        let sensors = flow
+            .sensor_ratio_permille
+            .map(|r| (f64::from(r) / 1000.0, f64::from(flow.sensors.min(1))));
+        fuse(
+            probes,
+            sensors,
+            variation(first, &self.settings.state),
+            &self.settings.state,
+        )
+    }
+
+    fn trend(&mut self, link: LinkIndex, estimate: Option<Estimate>) -> Option<Trend> {
+        let memory = self.state.links.entry(link).or_default();
+        let ratio = estimate?.ratio_permille().max(1);
+        memory.ratios.push_back(ratio);
+        if memory.ratios.len() > 10 {
+            memory.ratios.pop_front();
+        }
+        let before = *memory.ratios.front().filter(|_| memory.ratios.len() >= 4)?;
+        // Travel time is the inverse of the ratio.
+        Some(if before * 100 > ratio * (100 + TREND_PERCENT) {
+            Trend::Increasing
+        } else if ratio * 100 > before * (100 + TREND_PERCENT) {
+            Trend::Decreasing
+        } else {
+            Trend::Stable
+        })
+    }
+
+    fn segment(
+        &self,
+        i: SegmentIndex,
+        own: Option<&SegmentFlow>,
+        (link, link_estimate): (&LinkFlow, Option<Estimate>),
+        before: Option<SegmentState>,
+        trend: Option<Trend>,
+        end: EventTime,
+    ) -> Option<SegmentState> {
+        let s = self.network.segment(i);
+        let latest = own.map(|f| f.latest);
+        let fresh_since = end.plus_ms(-i64::from(self.settings.state.live_panes) * self.pane_ms);
+        let own_estimate = own.and_then(|f| {
+            let probes = f
+                .window
+                .speed()
+                .map(|v| (share(v, s.free_flow), f.window.effective_milli as f64 / 1000.0));
+            // At a short approach to a signal a loop sees the queue, not the speed of the stretch.
+            let short = s.length_mm < 150_000 && s.flags.has(SegmentFlags::SIGNAL_END);
+            let sensors = f
+                .sensor
+                .filter(|_| !short || probes.is_none())
+                .and_then(|x| Some((share(x.speed?, s.free_flow), 1.0)));
+            fuse(
+                probes,
+                sensors,
+                variation(s, &self.settings.state),
+                &self.settings.state,
+            )
+        });
+        let enough = own_estimate.is_some_and(|e| e.effective >= self.settings.state.segment_own_n);
+        let live = enough && latest.is_some_and(|l| l >= fresh_since);
+        let estimate = if live {
+            own_estimate
+        } else {
+            link_estimate.or(own_estimate)
+        };
+        let Some(e) = estimate else {
+            // Nothing in the window: the last state is held until it is unknown.
+            let mut held = before.filter(|b| b.level != Level::Unknown)?;
+            held.window_start = end.plus_ms(-self.window_ms);
+            held.window_end = end;
+            held.basis = Basis::Blended;
+            held.vehicle_count = 0;
+            held.sample_count = 0;
+            held.trend = None;
+            // Certainty fades with age, to nothing when the segment becomes unknown.
+            held.confidence_permille = held.confidence_permille * 9 / 10;
+            return Some(held);
+        };
+        let ratio_permille = e.ratio_permille();
+        Some(SegmentState {
+            segment: i,
+            window_start: end.plus_ms(-self.window_ms),
+            window_end: end,
+            speed: Some(((f64::from(s.free_flow) * e.ratio).round() as MmPerS).max(1)),
+            free_flow: s.free_flow,
+            typical: s.free_flow,
+            ratio_permille: Some(ratio_permille),
+            vehicle_count: own.map_or(0, |f| f.window.vehicles),
+            sample_count: own.map_or(0, |f| f.window.positions),
+            probe_share_permille: (1000.0 * e.probe_share).round() as u32,
+            latest: latest.or(Some(link.latest)),
+            confidence_permille: e.confidence_permille(),
+            basis: if live { Basis::Live } else { Basis::Blended },
+            level: Level::of(ratio_permille),
+            grade: Some(self.profile.grade(ratio_permille)),
+            trend,
+        })
+    }
+
+    fn unknown(&self, i: SegmentIndex, end: EventTime) -> SegmentState {
+        let free_flow = self.network.segment(i).free_flow;
+        SegmentState {
+            segment: i,
+            window_start: end.plus_ms(-self.window_ms),
+            window_end: end,
+            speed: None,
+            free_flow,
+            typical: free_flow,
+            ratio_permille: None,
+            vehicle_count: 0,
+            sample_count: 0,
+            probe_share_permille: 0,
+            latest: None,
+            confidence_permille: 0,
+            basis: Basis::None,
+            level: Level::Unknown,
+            grade: None,
+            trend: None,
+        }
+    }
+
+    fn alerts(&mut self, links: &[LinkFlow], end: EventTime) -> Vec<Alert> {
+        let mut out = Vec::new();
+        let mut memories = std::mem::take(&mut self.state.links);
+        for flow in links {
+            memories.entry(flow.link).or_default();
+        }
+        for (&link, memory) in &mut memories {
+            let flow = links
+                .binary_search_by_key(&link, |f| f.link)
+                .ok()
+                .map(|k| &links[k]);
+            let sight = flow.and_then(|f| self.sight(f, end));
+            let room = self.state.open < self.settings.alert.open_alerts_max;
+            let was_open = memory.is_open();
+            let latest = flow.map(|f| f.latest);
+            let alert = memory.step(&self.network, link, sight, latest, end, &self.rule, room);
+            match (was_open, memory.is_open()) {
+                (false, true) => {
+                    self.state.open += 1;
+                    // Reopened: it is not over, so its tombstone is not due either.
+                    let id = memory.alert.as_ref().map(|a| a.id);
+                    self.state.resolved.retain(|(_, r)| Some(*r) != id);
+                }
+                (true, false) => {
+                    self.state.open -= 1;
+                    self.state
+                        .resolved
+                        .extend(memory.alert.as_ref().map(|a| (end, a.id)));
+                }
+                _ => {}
+            }
+            out.extend(alert);
+        }
+        memories.retain(|link, m| !m.is_idle() || links.binary_search_by_key(link, |f| f.link).is_ok());
+        self.state.links = memories;
+        out.sort_unstable_by_key(|a| (a.id, a.revision));
+        out
+    }
+
+    /// What a pane shows of a link to its alert: the last two minutes if they hold enough, else the window.
+    fn sight(&self, flow: &LinkFlow, end: EventTime) -> Option<Sight> {
+        let enough = (self.settings.state.segment_own_n * 1000.0) as u64;
+        let sums = if flow.recent.effective_milli >= enough {
+            &flow.recent
+        } else {
+            &flow.window
+        };
+        let estimate = self.estimate(flow.link, sums, flow)?;
+        let link = &self.network.links()[flow.link as usize];
+        let free_ms: u64 = link
+            .segments
+            .iter()
+            .filter_map(|&i| {
+                let s = self.network.segment(i);
+                travel_time_ms(u64::from(s.length_mm), s.free_flow)
+            })
+            .sum();
+        let now_ms = (free_ms as f64 / estimate.ratio.max(0.001)).round() as u64;
+        let fresh_since = end.plus_ms(-i64::from(self.settings.state.live_panes) * self.pane_ms);
+        let fresh = flow.latest >= fresh_since;
+        let live = fresh && estimate.effective >= self.settings.state.segment_own_n;
+        let evidence = Evidence {
+            ratio_permille: estimate.ratio_permille(),
+            speed: crate::units::speed_mm_s(link.length_mm, now_ms).unwrap_or(0),
+            delay_ms: now_ms.saturating_sub(free_ms),
+            vehicle_count: sums.vehicles,
+            sample_count: sums.positions,
+            sensors: flow.sensors,
+            confidence_permille: estimate.confidence_permille(),
+            basis: if live { Basis::Live } else { Basis::Blended },
+            window: (end.plus_ms(-self.window_ms), end),
+        };
+        Some(Sight {
+            estimate,
+            evidence,
+            fresh,
+        })
+    }
+
+    fn places(&self, out: &mut Assessment, end: EventTime) {
+        let state = |i: SegmentIndex| self.state.segments.get(&i);
+        for (n, region) in self.places.regions.iter().enumerate() {
+            let least = self.settings.region.coverage_min;
+            let index = places::region_index(
+                &self.network,
+                (n as u32, region),
+                state,
+                &self.profile,
+                least,
+                end,
+            );
+            if index.coverage_permille > 0 {
+                out.regions.push(index);
+            }
+        }
+        for (n, corridor) in self.places.corridors.iter().enumerate() {
+            let time = places::corridor_time(&self.network, (n as u32, corridor), state, end);
+            if time.travel_time_ms.is_some() {
+                out.corridors.push(time);
+            }
+        }
+    }
+}
+
+fn share(speed: MmPerS, free_flow: MmPerS) -> f64 {
+    f64::from(speed) / f64::from(free_flow.max(1))
+}

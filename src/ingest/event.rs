@@ -48,6 +48,11 @@ impl VehicleClass {
         }
     }
 
+    /// Whether it may use roads that are closed to cars but open to buses and taxis.
+    pub const fn uses_bus_roads(self) -> bool {
+        matches!(self, Self::Bus | Self::Coach | Self::Taxi)
+    }
+
     /// Weight of its contributions in permille (algorithms §3.3, `w_class`).
     pub const fn weight_permille(self) -> u32 {
         match self {

@@ -234,12 +234,17 @@ impl FieldMapping {
         }
     }
 
-    /// The required fields that this mapping does not fill.
-    pub fn missing(&self) -> Vec<Field> {
-        let required: &[Field] = match self.feed {
+    /// The fields that every record of a feed must fill. A sensor's also needs its interval.
+    pub const fn required(feed: Feed) -> &'static [Field] {
+        match feed {
             Feed::Probe => &[Field::VehicleId, Field::EventTime, Field::Lat, Field::Lon],
             Feed::Sensor => &[Field::SensorId, Field::EventTime],
-        };
+        }
+    }
+
+    /// The required fields that this mapping does not fill.
+    pub fn missing(&self) -> Vec<Field> {
+        let required = Self::required(self.feed);
         let mut missing: Vec<Field> = required
             .iter()
             .copied()

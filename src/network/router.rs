@@ -30,4 +30,17 @@ impl Router {
     ) -> bool {
         todo!()
     }
+
+    /// Lengths in mm of the shortest paths from a place to each of `targets`, `None` where none is within
+    /// `bound_mm`. `lengths` is cleared first.
+    pub fn paths(
+        &mut self,
+        _network: &Network,
+        _from: (SegmentIndex, u32),
+        _targets: &[(SegmentIndex, u32)],
+        _bound_mm: u64,
+        _lengths: &mut Vec<Option<u64>>,
+    ) {
+        todo!()
+    }
 }

@@ -1,1 +1,3 @@
-//! sink
+//! sink: where publications go.
+
+pub mod file;

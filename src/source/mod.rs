@@ -1,1 +1,4 @@
-//! source
+//! source: where records come from. All doors give [`Batch`](crate::engine::Batch)es; behind them the code is
+//! the same.
+
+pub mod file;

@@ -68,7 +68,7 @@ impl Position {
 }
 
 /// A compass direction of travel in hundredths of a degree, clockwise from north, 0..36000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bearing(u16);
 

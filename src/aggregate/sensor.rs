@@ -1,0 +1,98 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::{Measurement, SubjectKey};
+use crate::locate::{PaneIndex, Reading};
+use crate::network::SegmentIndex;
+use crate::units::{EventTime, MmPerS};
+
+/// What the sensors of a segment say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SensorFlow {
+    /// Space-mean speed over their lanes, weighted by flow; `None` if nothing passed.
+    pub speed: Option<MmPerS>,
+    /// Flow over their lanes in vehicles per hour.
+    pub flow_vph: u32,
+    /// Mean occupancy of their lanes in permille, where it is measured.
+    pub occupancy_permille: Option<u32>,
+    /// Sensors that stand.
+    pub sensors: u32,
+    /// End of the newest interval.
+    pub latest: EventTime,
+}
+
+/// The measurements that stand for their sites: each until the next one, at most two intervals.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Standing {
+    /// Measurements of panes that are still open.
+    pending: BTreeMap<PaneIndex, Vec<Reading>>,
+    current: BTreeMap<SegmentIndex, BTreeMap<SubjectKey, Measurement>>,
+}
+
+impl Standing {
+    pub(super) fn push(&mut self, reading: Reading) {
+        self.pending.entry(reading.pane).or_default().push(reading);
+    }
+
+    pub(super) fn first_pane(&self) -> Option<PaneIndex> {
+        self.pending.first_key_value().map(|(p, _)| *p)
+    }
+
+    /// Takes over the measurements of all panes up to `pane`, drops those that stand no longer.
+    pub(super) fn close(&mut self, pane: PaneIndex, end: EventTime) {
+        while let Some(entry) = self.pending.first_entry() {
+            if *entry.key() > pane {
+                break;
+            }
+            let mut readings = entry.remove();
+            readings.sort_unstable();
+            for r in readings {
+                self.current
+                    .entry(r.segment)
+                    .or_default()
+                    .insert(r.measurement.sensor, r.measurement);
+            }
+        }
+        self.current.retain(|_, sensors| {
+            sensors.retain(|_, m| end.since(m.time) < 2 * i64::from(m.interval_ms));
+            !sensors.is_empty()
+        });
+    }
+
+    /// Segments with a standing measurement.
+    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentIndex> + '_ {
+        self.current.keys().copied()
+    }
+
+    pub(super) fn flow(&self, segment: SegmentIndex) -> Option<SensorFlow> {
+        let sensors = self.current.get(&segment)?;
+        let (mut vph, mut passing, mut pace) = (0_u64, 0_u64, 0_u64);
+        let (mut occupancy, mut measured) = (0_u32, 0_u32);
+        for m in sensors.values() {
+            let flow = m
+                .count_milli
+                .map(|c| u64::from(c) * 3600 / u64::from(m.interval_ms.max(1)));
+            vph += flow.unwrap_or(0);
+            if let Some(speed) = m.speed.filter(|v| *v > 0 && flow != Some(0)) {
+                // Time-mean to space-mean speed of a loop: v − σ²/v with σ = 0.12 v (algorithms §3.7).
+                let speed = u64::from(speed) * 9_856 / 10_000;
+                let weight = flow.unwrap_or(1);
+                passing += weight;
+                // Over lanes the space mean is harmonic: Σ flow / Σ (flow / speed); in µs/m.
+                pace += weight * 1_000_000_000 / speed.max(1);
+            }
+            if let Some(o) = m.occupancy_permille {
+                occupancy += o;
+                measured += 1;
+            }
+        }
+        Some(SensorFlow {
+            speed: (passing * 1_000_000_000).checked_div(pace).map(|v| v as MmPerS),
+            flow_vph: u32::try_from(vph).unwrap_or(u32::MAX),
+            occupancy_permille: occupancy.checked_div(measured),
+            sensors: sensors.len() as u32,
+            latest: sensors.values().map(|m| m.time).max()?,
+        })
+    }
+}

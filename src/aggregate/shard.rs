@@ -1,0 +1,203 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+
+use super::pane::Cell;
+use super::sensor::Standing;
+use super::window::{Sums, Window};
+use super::{LinkFlow, PaneFlow, SegmentFlow, Settings};
+use crate::locate::{Contribution, PaneIndex, Reading};
+use crate::network::{LinkIndex, Network, SegmentIndex};
+use crate::units::EventTime;
+
+/// Panes that conditions of alerts look at first (algorithms §7.1, *Look-back*).
+const LOOK_BACK: i64 = 4;
+
+/// The machine of one shard. What survives in checkpoints is [`Aggregate::state`].
+#[derive(Debug)]
+pub struct Aggregate {
+    network: Arc<Network>,
+    pane_ms: i64,
+    window_panes: i64,
+    unknown_ms: i64,
+    state: State,
+}
+
+/// What must survive of a shard.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    open: BTreeMap<PaneIndex, HashMap<SegmentIndex, Cell, FixedState>>,
+    windows: BTreeMap<SegmentIndex, Window>,
+    sensors: Standing,
+    closed: Option<PaneIndex>,
+}
+
+impl Aggregate {
+    /// A shard without data.
+    pub fn new(settings: &Settings, network: Arc<Network>) -> Self {
+        Self {
+            network,
+            pane_ms: i64::from(settings.pane_s) * 1000,
+            window_panes: i64::from(settings.window_s.div_ceil(settings.pane_s)),
+            unknown_ms: i64::from(settings.unknown_s) * 1000,
+            state: State::default(),
+        }
+    }
+
+    /// What must survive.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Goes on from a checkpoint.
+    pub fn restore(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// The oldest pane with something in it.
+    pub fn first_open(&self) -> Option<PaneIndex> {
+        let cells = self.state.open.first_key_value().map(|(p, _)| *p);
+        [cells, self.state.sensors.first_pane()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Number of open panes with contributions.
+    pub fn open_panes(&self) -> usize {
+        self.state.open.len()
+    }
+
+    /// Whether any window still sees something.
+    pub fn quiet(&self) -> bool {
+        self.state.windows.is_empty()
+    }
+
+    /// Takes a contribution to an open pane.
+    ///
+    /// # Panics
+    /// If the pane has been closed: locate broke its promise.
+    pub fn contribute(&mut self, c: &Contribution) {
+        assert!(
+            self.state.closed.is_none_or(|p| c.pane > p),
+            "a contribution to the closed pane {}",
+            c.pane
+        );
+        self.state
+            .open
+            .entry(c.pane)
+            .or_default()
+            .entry(c.segment)
+            .or_default()
+            .add(c);
+    }
+
+    /// Takes a sensor interval of an open pane.
+    ///
+    /// # Panics
+    /// If the pane has been closed.
+    pub fn read(&mut self, reading: Reading) {
+        assert!(
+            self.state.closed.is_none_or(|p| reading.pane > p),
+            "a reading of a closed pane"
+        );
+        self.state.sensors.push(reading);
+    }
+
+    /// Closes `pane` and shows it.
+    ///
+    /// # Panics
+    /// If panes are not closed in order, each once.
+    pub fn close(&mut self, pane: PaneIndex) -> PaneFlow {
+        assert!(
+            self.state.closed.is_none_or(|p| pane > p),
+            "pane {pane} closed twice"
+        );
+        self.state.closed = Some(pane);
+        let end = EventTime::from_ms((pane + 1) * self.pane_ms);
+        if let Some(cells) = self.state.open.remove(&pane) {
+            let begin = EventTime::from_ms(pane * self.pane_ms);
+            for (segment, cell) in cells {
+                let window = self
+                    .state
+                    .windows
+                    .entry(segment)
+                    .or_insert_with(|| Window::new(begin));
+                window.push(pane, self.pane_ms, cell.close());
+            }
+        }
+        self.state.sensors.close(pane, end);
+        let standing: Vec<SegmentIndex> = self.state.sensors.segments().collect();
+        for segment in standing {
+            if let Some(flow) = self.state.sensors.flow(segment) {
+                let window = self
+                    .state
+                    .windows
+                    .entry(segment)
+                    .or_insert_with(|| Window::new(flow.latest));
+                window.latest = window.latest.max(flow.latest);
+            }
+        }
+        let (unknown, length) = (self.unknown_ms, self.window_panes);
+        self.state.windows.retain(|_, window| {
+            window.slide(pane, length);
+            end.since(window.latest) < unknown
+        });
+        self.show(pane)
+    }
+
+    fn show(&self, pane: PaneIndex) -> PaneFlow {
+        let mut flow = PaneFlow {
+            pane,
+            ..PaneFlow::default()
+        };
+        let mut links = BTreeSet::new();
+        for (&segment, window) in &self.state.windows {
+            let s = self.network.segment(segment);
+            links.insert(s.link);
+            flow.segments.push(SegmentFlow {
+                segment,
+                window: window.sums(pane, self.window_panes, s.class, s.free_flow),
+                latest: window.latest,
+                sensor: self.state.sensors.flow(segment),
+            });
+        }
+        flow.links = links
+            .into_iter()
+            .filter_map(|link| self.link(link, pane, &flow.segments))
+            .collect();
+        flow
+    }
+
+    fn link(&self, link: LinkIndex, pane: PaneIndex, segments: &[SegmentFlow]) -> Option<LinkFlow> {
+        let (mut window, mut recent) = (Sums::default(), Sums::default());
+        let mut latest: Option<EventTime> = None;
+        let (mut sensors, mut ratios, mut speaking) = (0, 0_u64, 0);
+        for &segment in &self.network.links()[link as usize].segments {
+            let Ok(i) = segments.binary_search_by_key(&segment, |f| f.segment) else {
+                continue;
+            };
+            let (flow, s) = (&segments[i], self.network.segment(segment));
+            window.join(&flow.window);
+            if let Some(w) = self.state.windows.get(&segment) {
+                recent.join(&w.sums(pane, LOOK_BACK, s.class, s.free_flow));
+            }
+            latest = latest.max(Some(flow.latest));
+            if let Some((speed, n)) = flow.sensor.and_then(|f| Some((f.speed?, f.sensors))) {
+                ratios += u64::from(speed) * 1000 / u64::from(s.free_flow.max(1));
+                sensors += n;
+                speaking += 1;
+            }
+        }
+        Some(LinkFlow {
+            link,
+            window,
+            recent,
+            latest: latest?,
+            sensor_ratio_permille: ratios.checked_div(speaking).map(|r| r as u32),
+            sensors,
+        })
+    }
+}

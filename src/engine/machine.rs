@@ -1,0 +1,519 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{Batch, LogIndex};
+use crate::aggregate::{self, Aggregate, PaneFlow};
+use crate::assess::{self, Assess, Assessment, Places, Profile};
+use crate::ingest::{
+    self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
+};
+use crate::locate::{self, Contribution, Locate, LocateCounts, Located, PaneIndex, Reading, Sites};
+use crate::network::Network;
+use crate::publish::{self, Digest, Publication, Publish};
+use crate::units::EventTime;
+
+/// The five stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Decode, guard, order.
+    Ingest,
+    /// Match to the road.
+    Locate,
+    /// Panes and windows.
+    Aggregate,
+    /// States, indices, alerts.
+    Assess,
+    /// Digest and encoding.
+    Publish,
+}
+
+impl Stage {
+    /// All stages in the order of the data.
+    pub const ALL: [Stage; 5] = [
+        Stage::Ingest,
+        Stage::Locate,
+        Stage::Aggregate,
+        Stage::Assess,
+        Stage::Publish,
+    ];
+
+    /// The word in metrics, spans, configuration and docs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Stage::Ingest => "ingest",
+            Stage::Locate => "locate",
+            Stage::Aggregate => "aggregate",
+            Stage::Assess => "assess",
+            Stage::Publish => "publish",
+        }
+    }
+}
+
+/// Told when a stage begins and when the last one ends: the core itself never asks the time.
+pub trait Stopwatch {
+    /// `stage` begins; `None` when a batch is done.
+    fn enter(&mut self, stage: Option<Stage>);
+}
+
+impl Stopwatch for () {
+    fn enter(&mut self, _: Option<Stage>) {}
+}
+
+/// An input log as the engine knows it.
+#[derive(Clone, Debug)]
+pub struct LogSpec {
+    /// Name for people: `topic/partition` or a file.
+    pub name: String,
+    /// How its records are decoded.
+    pub decoder: Arc<Decoder>,
+    /// What it reports.
+    pub feed: Feed,
+    /// Lanes that its records are dealt to by id: 1 for a Kafka partition.
+    pub lanes: u16,
+    /// How far behind the greatest event time a record is still taken, in ms.
+    pub lateness_ms: i64,
+    /// Guards.
+    pub settings: ingest::Settings,
+}
+
+/// Everything that an engine is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// The road network.
+    pub network: Arc<Network>,
+    /// Sensor sites.
+    pub sites: Arc<Sites>,
+    /// Regions and corridors.
+    pub places: Arc<Places>,
+    /// Graded scale.
+    pub profile: Arc<Profile>,
+    /// Settings of the stages.
+    pub locate: locate::Settings,
+    /// See `locate`.
+    pub aggregate: aggregate::Settings,
+    /// See `locate`.
+    pub assess: assess::Settings,
+    /// See `locate`.
+    pub publish: publish::Settings,
+    /// Input logs; their places are their [`LogIndex`].
+    pub logs: Vec<LogSpec>,
+    /// Threads that work on a batch, at least 1.
+    pub threads: usize,
+    /// Give on where each fix was placed.
+    pub observe: bool,
+    /// Hash of all configuration that can change results, checked when a checkpoint is restored.
+    pub config_hash: [u8; 32],
+}
+
+/// A record that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// Its log.
+    pub log: LogIndex,
+    /// Its place there.
+    pub offset: u64,
+    /// Why.
+    pub reason: Rejection,
+}
+
+/// A pane that was closed.
+#[derive(Clone, Debug)]
+pub struct ClosedPane {
+    /// Its end.
+    pub end: EventTime,
+    /// The chain up to it.
+    pub digest: Digest,
+    /// What was said of it.
+    pub assessment: Assessment,
+}
+
+/// What a batch gives.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// For the world, in order.
+    pub publications: Vec<Publication>,
+    /// Records refused while this batch was taken (some came with earlier batches).
+    pub refused: Vec<Refusal>,
+    /// Lines of `matches.ndjson`, if observed.
+    pub matches: Vec<Vec<u8>>,
+    /// Panes closed, in order.
+    pub closed: Vec<ClosedPane>,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) spec: LogSpec,
+    pub(super) ingest: Ingest,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    log: LogIndex,
+    pub(super) locate: Locate,
+    inbox: Vec<Event>,
+    located: Located,
+}
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) aggregate: Aggregate,
+    contributions: Vec<Contribution>,
+    readings: Vec<Reading>,
+}
+
+/// The engine: one per process.
+#[derive(Debug)]
+pub struct Engine {
+    network: Arc<Network>,
+    pub(super) config_hash: [u8; 32],
+    pub(super) logs: Vec<Log>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) shards: Vec<Shard>,
+    pub(super) assess: Assess,
+    pub(super) publish: Publish,
+    /// The pane to close next, once one was closed.
+    pub(super) next: Option<PaneIndex>,
+    /// Ids of the vehicles seen, if observed.
+    pub(super) names: BTreeMap<SubjectKey, Box<str>>,
+    pane_ms: i64,
+    pool: Option<rayon::ThreadPool>,
+}
+
+impl Engine {
+    /// An engine that has read nothing yet.
+    ///
+    /// # Panics
+    /// If the threads cannot be started.
+    pub fn new(setup: Setup) -> Self {
+        let pane_ms = i64::from(setup.aggregate.pane_s) * 1000;
+        let window_ms = i64::from(setup.aggregate.window_s) * 1000;
+        let mut lanes = Vec::new();
+        for (log, spec) in setup.logs.iter().enumerate() {
+            for _ in 0..spec.lanes.max(1) {
+                lanes.push(Lane {
+                    log: log as LogIndex,
+                    locate: Locate::new(
+                        setup.locate.clone(),
+                        Arc::clone(&setup.network),
+                        Arc::clone(&setup.sites),
+                        spec.feed,
+                        pane_ms,
+                        setup.observe,
+                    ),
+                    inbox: Vec::new(),
+                    located: Located::default(),
+                });
+            }
+        }
+        let shards = (0..setup.aggregate.shards.max(1))
+            .map(|_| Shard {
+                aggregate: Aggregate::new(&setup.aggregate, Arc::clone(&setup.network)),
+                contributions: Vec::new(),
+                readings: Vec::new(),
+            })
+            .collect();
+        let pool = (setup.threads > 1).then(|| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(setup.threads)
+                .thread_name(|i| format!("core-{i}"))
+                .build()
+                .expect("the operating system starts a handful of threads")
+        });
+        let network = setup.network;
+        Self {
+            config_hash: setup.config_hash,
+            logs: setup
+                .logs
+                .into_iter()
+                .map(|spec| Log {
+                    ingest: Ingest::new(spec.settings.clone(), spec.lateness_ms),
+                    spec,
+                })
+                .collect(),
+            lanes,
+            shards,
+            assess: Assess::new(
+                Arc::clone(&network),
+                setup.assess,
+                Arc::clone(&setup.profile),
+                Arc::clone(&setup.places),
+                pane_ms,
+                window_ms,
+            ),
+            publish: Publish::new(Arc::clone(&network), setup.places, setup.profile, setup.publish),
+            next: None,
+            names: BTreeMap::new(),
+            pane_ms,
+            pool,
+            network,
+        }
+    }
+
+    /// Works through a batch. All that follows from it stands in `out`, which is not cleared.
+    ///
+    /// # Panics
+    /// If a law of the design is broken (an offset read twice, a pane closed twice): the log makes a restart
+    /// safe, going on does not.
+    pub fn step(&mut self, batch: &Batch, out: &mut Output, watch: &mut impl Stopwatch) {
+        watch.enter(Some(Stage::Ingest));
+        let decoded = self.decode(batch);
+        self.ingest(batch, decoded, out);
+        watch.enter(Some(Stage::Locate));
+        self.locate(out);
+        watch.enter(Some(Stage::Aggregate));
+        self.gather();
+        self.close(out, watch);
+        watch.enter(None);
+    }
+
+    fn decode(&self, batch: &Batch) -> Vec<Option<Result<Decoded, Rejection>>> {
+        let one = |i: usize| {
+            let record = batch.record(i);
+            (!record.control).then(|| {
+                self.logs[usize::from(record.log)]
+                    .spec
+                    .decoder
+                    .decode(record.value, record.offset)
+            })
+        };
+        match &self.pool {
+            Some(pool) => pool.install(|| {
+                (0..batch.len())
+                    .into_par_iter()
+                    .with_min_len(256)
+                    .map(one)
+                    .collect()
+            }),
+            None => (0..batch.len()).map(one).collect(),
+        }
+    }
+
+    fn ingest(&mut self, batch: &Batch, decoded: Vec<Option<Result<Decoded, Rejection>>>, out: &mut Output) {
+        let mut released: Vec<Released> = self.logs.iter().map(|_| Released::default()).collect();
+        for (record, decoded) in batch.iter().zip(decoded) {
+            let i = usize::from(record.log);
+            let log = &mut self.logs[i];
+            match decoded {
+                None => log.ingest.control(record.offset, Control::parse(record.value)),
+                Some(Ok(Decoded { event, id })) => {
+                    if let Some(id) = id {
+                        self.names.insert(event.subject(), id);
+                    }
+                    log.ingest
+                        .push(record.offset, record.append_time, Ok(event), &mut released[i]);
+                }
+                Some(Err(reason)) => {
+                    log.ingest
+                        .push(record.offset, record.append_time, Err(reason), &mut released[i]);
+                }
+            }
+        }
+        for &log in batch.ended() {
+            let i = usize::from(log);
+            self.logs[i].ingest.end(&mut released[i]);
+        }
+        let mut lane = 0;
+        for (i, (log, mut released)) in self.logs.iter_mut().zip(released).enumerate() {
+            log.ingest.release(&mut released);
+            out.refused
+                .extend(released.refused.into_iter().map(|(offset, reason)| Refusal {
+                    log: i as LogIndex,
+                    offset,
+                    reason,
+                }));
+            let lanes = usize::from(log.spec.lanes.max(1));
+            for event in released.events {
+                let k = (event.subject().0 % lanes as u64) as usize;
+                self.lanes[lane + k].inbox.push(event);
+            }
+            lane += lanes;
+        }
+    }
+
+    fn locate(&mut self, out: &mut Output) {
+        let logs = &self.logs;
+        let run = |lane: &mut Lane| {
+            let ingest = &logs[usize::from(lane.log)].ingest;
+            let inbox = std::mem::take(&mut lane.inbox);
+            lane.locate.run(inbox, ingest.watermark(), &mut lane.located);
+        };
+        match &self.pool {
+            Some(pool) => pool.install(|| self.lanes.par_iter_mut().for_each(run)),
+            None => self.lanes.iter_mut().for_each(run),
+        }
+        for lane in &mut self.lanes {
+            let located = &mut lane.located;
+            for (offset, reason) in located.refused.drain(..) {
+                self.logs[usize::from(lane.log)]
+                    .ingest
+                    .counts_mut()
+                    .refuse(reason);
+                out.refused.push(Refusal {
+                    log: lane.log,
+                    offset,
+                    reason,
+                });
+            }
+            for m in located.matches.drain(..) {
+                let id = self.names.get(&m.vehicle).map_or("", |id| id);
+                out.matches.push(publish::match_json(&self.network, id, &m));
+            }
+            located.sightings.clear();
+        }
+    }
+
+    /// Hands what the lanes located to the shards, links of one shard together.
+    fn gather(&mut self) {
+        let n = self.shards.len() as u64;
+        let shard_of = |segment| (u64::from(self.network.segment(segment).link) % n) as usize;
+        for lane in &mut self.lanes {
+            for c in lane.located.contributions.drain(..) {
+                self.shards[shard_of(c.segment)].contributions.push(c);
+            }
+            for r in lane.located.readings.drain(..) {
+                self.shards[shard_of(r.segment)].readings.push(r);
+            }
+        }
+        let take = |shard: &mut Shard| {
+            for c in shard.contributions.drain(..) {
+                shard.aggregate.contribute(&c);
+            }
+            for r in shard.readings.drain(..) {
+                shard.aggregate.read(r);
+            }
+        };
+        match &self.pool {
+            Some(pool) => pool.install(|| self.shards.par_iter_mut().for_each(take)),
+            None => self.shards.iter_mut().for_each(take),
+        }
+    }
+
+    /// Closes every pane that all lanes have promised to be complete.
+    fn close(&mut self, out: &mut Output, watch: &mut impl Stopwatch) {
+        let Some(bound) = self.closable() else { return };
+        loop {
+            let quiet = self.assess.quiet() && self.shards.iter().all(|s| s.aggregate.quiet());
+            // Where nothing is remembered, panes without data say nothing: on to the next one that has some.
+            let pane = match self.next {
+                Some(next) if !quiet => Some(next),
+                _ => self.shards.iter().filter_map(|s| s.aggregate.first_open()).min(),
+            };
+            let Some(pane) = pane.filter(|p| *p < bound) else {
+                return;
+            };
+            let close = |shard: &mut Shard| shard.aggregate.close(pane);
+            let flows: Vec<PaneFlow> = match &self.pool {
+                Some(pool) => pool.install(|| self.shards.par_iter_mut().map(close).collect()),
+                None => self.shards.iter_mut().map(close).collect(),
+            };
+            watch.enter(Some(Stage::Assess));
+            let assessment = self.assess.step(pane, flows);
+            watch.enter(Some(Stage::Publish));
+            self.publish.step(&assessment, &mut out.publications);
+            let (digest, _) = self.publish.digest();
+            out.closed.push(ClosedPane {
+                end: EventTime::from_ms((pane + 1) * self.pane_ms),
+                digest,
+                assessment,
+            });
+            self.next = Some(pane + 1);
+            watch.enter(Some(Stage::Aggregate));
+        }
+    }
+
+    /// The first pane that may not be closed yet.
+    fn closable(&self) -> Option<PaneIndex> {
+        let promised = self.lanes.iter().map(|l| l.locate.promised()).min().flatten()?;
+        if promised.ms() < i64::MAX {
+            return Some(promised.ms().div_euclid(self.pane_ms));
+        }
+        // All logs have ended: everything up to the greatest accepted event time is complete.
+        let last = |log: &Log| {
+            let greatest = log.ingest.greatest()?.ms();
+            let instant = if log.spec.feed == Feed::Sensor {
+                greatest - 1
+            } else {
+                greatest
+            };
+            Some(instant.div_euclid(self.pane_ms) + 1)
+        };
+        self.logs.iter().filter_map(last).max()
+    }
+
+    /// Counts over all logs.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.logs.iter().for_each(|l| sum.add(l.ingest.counts()));
+        sum
+    }
+
+    /// Counts of one log.
+    pub fn log_counts(&self, log: LogIndex) -> &Counts {
+        self.logs[usize::from(log)].ingest.counts()
+    }
+
+    /// Watermark of one log.
+    pub fn watermark(&self, log: LogIndex) -> Option<EventTime> {
+        self.logs[usize::from(log)].ingest.watermark()
+    }
+
+    /// Greatest accepted event time of one log.
+    pub fn greatest(&self, log: LogIndex) -> Option<EventTime> {
+        self.logs[usize::from(log)].ingest.greatest()
+    }
+
+    /// The offset behind the last record taken from one log.
+    pub fn next_offset(&self, log: LogIndex) -> u64 {
+        self.logs[usize::from(log)].ingest.next_offset()
+    }
+
+    /// Records held or waiting for their order, over all logs.
+    pub fn waiting(&self) -> usize {
+        self.logs.iter().map(|l| l.ingest.waiting()).sum()
+    }
+
+    /// The decoder of one log.
+    pub fn decoder(&self, log: LogIndex) -> Arc<Decoder> {
+        Arc::clone(&self.logs[usize::from(log)].spec.decoder)
+    }
+
+    /// Name of one log.
+    pub fn log_name(&self, log: LogIndex) -> &str {
+        &self.logs[usize::from(log)].spec.name
+    }
+
+    /// Number of input logs.
+    pub fn logs(&self) -> usize {
+        self.logs.len()
+    }
+
+    /// Counts of locate over all lanes.
+    pub fn locate_counts(&self) -> LocateCounts {
+        let mut sum = LocateCounts::default();
+        self.lanes.iter().for_each(|l| sum.add(l.locate.counts()));
+        sum
+    }
+
+    /// Vehicles tracked.
+    pub fn vehicles(&self) -> usize {
+        self.lanes.iter().map(|l| l.locate.vehicles()).sum()
+    }
+
+    /// The digest chain and the end of the last pane closed.
+    pub fn digest(&self) -> (Digest, Option<EventTime>) {
+        let (digest, pane) = self.publish.digest();
+        (digest, pane.map(|p| EventTime::from_ms((p + 1) * self.pane_ms)))
+    }
+
+    /// Version of the map in use.
+    pub fn map_version(&self) -> &str {
+        self.network.version()
+    }
+
+    /// The machine of assess, for readers of states and alerts.
+    pub fn assess(&self) -> &Assess {
+        &self.assess
+    }
+}

@@ -1,0 +1,60 @@
+//! What a vehicle cannot have done: positions out of reach of the last one, and receivers that repeat an
+//! old position (reference: data faults, *GPS jump* and *frozen position*).
+
+use super::Settings;
+use crate::ingest::Probe;
+
+/// Share of the distance driven by which dead reckoning may miss (curves, turns, changing speed).
+const RECKONING_SHARE: f64 = 0.25;
+/// Growth of that miss with the square of time, in m/s²: unknown accelerations.
+const RECKONING_ACCEL: f64 = 0.5;
+
+/// Whether `b` can follow `a` in the same vehicle.
+///
+/// If both report how they move, `b` must lie near where `a` was going: a fix 60 m off the track is an
+/// outlier at 5 s, long before its implied speed is impossible.
+pub(super) fn follows(a: &Probe, b: &Probe, settings: &Settings) -> bool {
+    let dt = b.time.since(a.time) as f64 / 1000.0;
+    let straight = a.position.distance_m(b.position);
+    let slack = f64::from(settings.outlier_m);
+    if straight > f64::from(settings.max_speed_mps) * dt + slack {
+        return false;
+    }
+    let (Some((ae, an)), Some((be, bn))) = (velocity(a, settings), velocity(b, settings)) else {
+        return true;
+    };
+    let (east, north) = offset_m(a, b);
+    let (miss_e, miss_n) = (east - (ae + be) / 2.0 * dt, north - (an + bn) / 2.0 * dt);
+    let miss = libm::sqrt(miss_e * miss_e + miss_n * miss_n);
+    let speed = (libm::sqrt(ae * ae + an * an)).max(libm::sqrt(be * be + bn * bn));
+    miss <= slack + RECKONING_SHARE * speed * dt + RECKONING_ACCEL * dt * dt
+}
+
+/// Whether `b` repeats the coordinates of `a` while it reports to be moving.
+pub(super) fn frozen(a: &Probe, b: &Probe, settings: &Settings) -> bool {
+    a.position == b.position
+        && b.speed
+            .is_some_and(|v| f64::from(v) / 1000.0 > settings.frozen_min_mps)
+}
+
+/// Velocity (east, north) in m/s, `None` if the fix does not tell it.
+fn velocity(fix: &Probe, settings: &Settings) -> Option<(f64, f64)> {
+    let speed = f64::from(fix.speed?) / 1000.0;
+    if speed < settings.heading_min_mps {
+        // Too slow for a heading: the direction does not matter for a few metres.
+        return Some((0.0, 0.0));
+    }
+    let heading = fix.heading?.degrees().to_radians();
+    Some((speed * libm::sin(heading), speed * libm::cos(heading)))
+}
+
+/// From `a` to `b` in metres (east, north); flat, for distances of a few kilometres.
+fn offset_m(a: &Probe, b: &Probe) -> (f64, f64) {
+    const M_PER_DEGREE: f64 = 111_195.08;
+    let dlat = b.position.lat() - a.position.lat();
+    let dlon = b.position.lon() - a.position.lon();
+    (
+        dlon * M_PER_DEGREE * libm::cos(a.position.lat().to_radians()),
+        dlat * M_PER_DEGREE,
+    )
+}

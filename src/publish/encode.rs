@@ -1,0 +1,342 @@
+//! JSON of the output events (interfaces §2). Integers of the engine become units of the contract here and
+//! nowhere else.
+
+use serde::Serialize;
+
+use crate::assess::{
+    Alert, CONGESTION_RULE, CorridorTime, Level, Places, Profile, RegionIndex, SegmentState, Transition,
+};
+use crate::locate::Match;
+use crate::network::{Network, SegmentFlags, SegmentIndex};
+use crate::units::{EventTime, MmPerS, Position, kph, travel_time_ms};
+
+/// A moment as RFC 3339, formatted without going through the formatter for each of thousands of states.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Moment(String);
+
+impl From<EventTime> for Moment {
+    fn from(time: EventTime) -> Self {
+        Self(time.to_string())
+    }
+}
+
+fn round(value: f64, decimals: i32) -> f64 {
+    let scale = f64::from(10_i32.pow(decimals.unsigned_abs()));
+    (value * scale).round() / scale
+}
+
+fn speed_kph(speed: MmPerS) -> f64 {
+    round(kph(speed), 1)
+}
+
+fn share(permille: u32) -> f64 {
+    f64::from(permille) / 1000.0
+}
+
+fn seconds(ms: u64) -> f64 {
+    round(ms as f64 / 1000.0, 1)
+}
+
+/// `[lon, lat]` with 7 decimals.
+fn lon_lat(p: Position) -> [f64; 2] {
+    [p.lon(), p.lat()]
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain structs of numbers and text always encode")
+}
+
+#[derive(Serialize)]
+struct SegmentStateJson<'a> {
+    schema: &'static str,
+    segment_id: String,
+    segment: SegmentIndex,
+    map_version: &'a str,
+    way_id: i64,
+    forward: bool,
+    window_start: Moment,
+    window_end: Moment,
+    current_speed_kph: Option<f64>,
+    free_flow_speed_kph: f64,
+    typical_speed_kph: f64,
+    speed_ratio: Option<f64>,
+    current_travel_time_s: Option<f64>,
+    free_flow_travel_time_s: f64,
+    delay_s: Option<f64>,
+    vehicle_count: u32,
+    sample_count: u32,
+    probe_share: f64,
+    sensor_share: f64,
+    age_s: Option<i64>,
+    confidence: f64,
+    basis: &'static str,
+    baseline: &'static str,
+    level: &'static str,
+    grade: Option<&'a str>,
+    grade_index: Option<u8>,
+    trend: Option<&'static str>,
+    partial: bool,
+    provisional: bool,
+}
+
+/// A segment state as JSON.
+pub fn segment_json(
+    network: &Network,
+    profile: &Profile,
+    state: &SegmentState,
+    provisional: bool,
+) -> Vec<u8> {
+    let s = network.segment(state.segment);
+    let length = u64::from(s.length_mm);
+    let free_ms = travel_time_ms(length, state.free_flow).unwrap_or(0);
+    let now_ms = state.speed.and_then(|v| travel_time_ms(length, v));
+    to_json(&SegmentStateJson {
+        schema: "viaflux.segment_state/1",
+        segment_id: s.key.to_string(),
+        segment: state.segment,
+        map_version: network.version(),
+        way_id: s.key.way,
+        forward: !s.flags.has(SegmentFlags::BACKWARD),
+        window_start: state.window_start.into(),
+        window_end: state.window_end.into(),
+        current_speed_kph: state.speed.map(speed_kph),
+        free_flow_speed_kph: speed_kph(state.free_flow),
+        typical_speed_kph: speed_kph(state.typical),
+        speed_ratio: state.ratio_permille.map(share),
+        current_travel_time_s: now_ms.map(seconds),
+        free_flow_travel_time_s: seconds(free_ms),
+        delay_s: now_ms.map(|now| seconds(now.saturating_sub(free_ms))),
+        vehicle_count: state.vehicle_count,
+        sample_count: state.sample_count,
+        probe_share: share(state.probe_share_permille),
+        sensor_share: share(state.sensor_share_permille()),
+        age_s: state.latest.map(|l| (state.window_end.since(l) / 1000).max(0)),
+        confidence: share(state.confidence_permille),
+        basis: state.basis.label(),
+        baseline: "prior",
+        level: state.level.label(),
+        grade: state.grade.and_then(|g| profile.label(g)),
+        grade_index: state.grade,
+        trend: state.trend.map(crate::assess::Trend::label),
+        partial: false,
+        provisional,
+    })
+}
+
+#[derive(Serialize)]
+struct CorridorJson<'a> {
+    schema: &'static str,
+    corridor_id: &'a str,
+    name: &'a str,
+    window_end: Moment,
+    travel_time_s: Option<f64>,
+    free_flow_travel_time_s: f64,
+    typical_travel_time_s: f64,
+    delay_s: Option<f64>,
+    length_m: f64,
+    coverage_ratio: f64,
+    confidence: f64,
+}
+
+/// A corridor's travel time as JSON.
+pub fn corridor_json(places: &Places, time: &CorridorTime) -> Vec<u8> {
+    let corridor = &places.corridors[time.corridor as usize];
+    to_json(&CorridorJson {
+        schema: "viaflux.corridor_travel_time/1",
+        corridor_id: &corridor.id,
+        name: &corridor.name,
+        window_end: time.time.into(),
+        travel_time_s: time.travel_time_ms.map(seconds),
+        free_flow_travel_time_s: seconds(time.free_flow_ms),
+        typical_travel_time_s: seconds(time.typical_ms),
+        delay_s: time
+            .travel_time_ms
+            .map(|t| seconds(t.saturating_sub(time.free_flow_ms))),
+        length_m: round(time.length_mm as f64 / 1000.0, 1),
+        coverage_ratio: share(time.coverage_permille),
+        confidence: share(time.confidence_permille),
+    })
+}
+
+#[derive(Serialize)]
+struct RegionJson<'a> {
+    schema: &'static str,
+    region_id: &'a str,
+    window_end: Moment,
+    profile: &'a str,
+    profile_verified: bool,
+    index: Option<f64>,
+    tti: Option<f64>,
+    mean_speed_kph: Option<f64>,
+    length_m_by_level: serde_json::Map<String, serde_json::Value>,
+    coverage_ratio: f64,
+}
+
+/// A region's index as JSON.
+pub fn region_json(places: &Places, profile: &Profile, index: &RegionIndex) -> Vec<u8> {
+    let lengths = Level::ALL
+        .iter()
+        .zip(index.length_m)
+        .map(|(l, m)| (l.label().to_owned(), m.into()))
+        .collect();
+    to_json(&RegionJson {
+        schema: "viaflux.region_index/1",
+        region_id: &places.regions[index.region as usize].id,
+        window_end: index.time.into(),
+        profile: &profile.id,
+        profile_verified: profile.index.verified,
+        index: index.index_centi.map(|c| f64::from(c) / 100.0),
+        tti: index.tti_permille.map(share),
+        mean_speed_kph: index.mean_speed.map(speed_kph),
+        length_m_by_level: lengths,
+        coverage_ratio: share(index.coverage_permille),
+    })
+}
+
+#[derive(Serialize)]
+struct AlertJson<'a> {
+    schema: &'static str,
+    alert_id: String,
+    revision: u32,
+    r#type: &'static str,
+    transition: &'static str,
+    severity: &'static str,
+    starts_at: Moment,
+    updated_at: Moment,
+    ends_at: Option<Moment>,
+    place: PlaceJson<'a>,
+    values: ValuesJson,
+    evidence: EvidenceJson,
+    rule: &'static str,
+    rule_version: u32,
+    stale: bool,
+    cause: Option<&'static str>,
+    merged_into: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PlaceJson<'a> {
+    name: Option<&'a str>,
+    region: Option<&'a str>,
+    segment_ids: Vec<String>,
+    way_ids: Vec<i64>,
+    head: [f64; 2],
+    tail: [f64; 2],
+    length_m: f64,
+}
+
+#[derive(Serialize)]
+struct ValuesJson {
+    speed_kph: f64,
+    speed_ratio: f64,
+    delay_s: f64,
+}
+
+#[derive(Serialize)]
+struct EvidenceJson {
+    vehicle_count: u32,
+    sample_count: u32,
+    sensor_count: u32,
+    basis: &'static str,
+    confidence: f64,
+    windows: [String; 1],
+    baseline: &'static str,
+}
+
+/// A revision of an alert as JSON.
+pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> {
+    let link = &network.links()[alert.link as usize];
+    let (first, last) = (link.segments[0], link.segments[link.segments.len() - 1]);
+    let mut way_ids: Vec<i64> = link
+        .segments
+        .iter()
+        .map(|&i| network.segment(i).key.way)
+        .collect();
+    way_ids.dedup();
+    let e = &alert.evidence;
+    to_json(&AlertJson {
+        schema: "viaflux.alert/1",
+        alert_id: alert.id.to_string(),
+        revision: alert.revision,
+        r#type: alert.kind.label(),
+        transition: alert.transition.label(),
+        severity: alert.severity.label(),
+        starts_at: alert.starts_at.into(),
+        updated_at: alert.updated_at.into(),
+        ends_at: alert
+            .ends_at
+            .filter(|_| alert.transition == Transition::Resolved)
+            .map(Into::into),
+        place: PlaceJson {
+            name: link.segments.iter().find_map(|&i| network.name(i)),
+            region: places
+                .regions
+                .iter()
+                .find(|r| r.segments.binary_search(&first).is_ok())
+                .map(|r| r.id.as_str()),
+            segment_ids: link
+                .segments
+                .iter()
+                .map(|&i| network.segment(i).key.to_string())
+                .collect(),
+            way_ids,
+            head: lon_lat(network.position_at(last, network.segment(last).length_mm)),
+            tail: lon_lat(network.position_at(first, 0)),
+            length_m: round(link.length_mm as f64 / 1000.0, 1),
+        },
+        values: ValuesJson {
+            speed_kph: speed_kph(e.speed),
+            speed_ratio: share(e.ratio_permille),
+            delay_s: seconds(e.delay_ms),
+        },
+        evidence: EvidenceJson {
+            vehicle_count: e.vehicle_count,
+            sample_count: e.sample_count,
+            sensor_count: e.sensors,
+            basis: e.basis.label(),
+            confidence: share(e.confidence_permille),
+            windows: [format!("{}/{}", e.window.0, e.window.1)],
+            baseline: "prior",
+        },
+        rule: CONGESTION_RULE.0,
+        rule_version: CONGESTION_RULE.1,
+        stale: alert.stale,
+        cause: None,
+        merged_into: None,
+    })
+}
+
+#[derive(Serialize)]
+struct MatchJson<'a> {
+    line: u64,
+    vehicle_id: &'a str,
+    event_time: Moment,
+    segment_id: Option<String>,
+    way_id: Option<i64>,
+    forward: Option<bool>,
+    offset_m: Option<f64>,
+    distance_m: Option<f64>,
+    posterior: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+/// A line of `matches.ndjson`: where the fix of `vehicle_id` was placed.
+pub fn match_json(network: &Network, vehicle_id: &str, m: &Match) -> Vec<u8> {
+    let place = m.place.as_ref().ok();
+    let segment = place.map(|p| network.segment(p.segment));
+    let metres = |mm: u32| round(f64::from(mm) / 1000.0, 2);
+    to_json(&MatchJson {
+        line: m.offset,
+        vehicle_id,
+        event_time: m.time.into(),
+        segment_id: segment.map(|s| s.key.to_string()),
+        way_id: segment.map(|s| s.key.way),
+        forward: segment.map(|s| !s.flags.has(SegmentFlags::BACKWARD)),
+        offset_m: place.map(|p| metres(p.offset_mm)),
+        distance_m: place.map(|p| metres(p.distance_mm)),
+        posterior: place.map(|p| share(u32::from(p.posterior_permille))),
+        reason: m.place.as_ref().err().map(|r| r.label()),
+    })
+}

@@ -1,0 +1,329 @@
+//! Drives the engine: hands it batches, spreads what follows to the doors, keeps checkpoints and tallies.
+//!
+//! `run`, `replay` and `demo` differ in their sources and sinks only; between these stands this one driver.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoints::Checkpoints;
+use crate::assess::{Basis, Transition};
+use crate::engine::{Batch, Engine, Output, Refusal, Stage, Stopwatch};
+use crate::ingest::Rejection;
+use crate::publish::Topic;
+use crate::sink::file::{FileSink, OutputFile};
+
+/// Refused records that are written with their payload, for each log and reason.
+const SAMPLE_MAX: u32 = 100;
+/// Longest payload that a sample keeps.
+const SAMPLE_BYTES_MAX: usize = 2048;
+
+/// Where results go besides the files of the run.
+pub trait Outlet {
+    /// Takes what one batch gave. `engine` is at rest.
+    ///
+    /// # Errors
+    /// What could not be delivered: the run stops, and the log makes a restart safe.
+    fn take(&mut self, engine: &Engine, batch: &Batch, output: &Output) -> Result<()>;
+
+    /// Waits until all that was taken is safe, so that a checkpoint may say so.
+    ///
+    /// # Errors
+    /// What could not be delivered.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Wall time by stage.
+#[derive(Clone, Debug, Default)]
+pub struct StageClock {
+    spent: [Duration; Stage::ALL.len()],
+    current: Option<(Stage, Instant)>,
+}
+
+impl Stopwatch for StageClock {
+    fn enter(&mut self, stage: Option<Stage>) {
+        let now = Instant::now();
+        if let Some((stage, since)) = self.current.take() {
+            self.spent[stage as usize] += now - since;
+        }
+        self.current = stage.map(|s| (s, now));
+    }
+}
+
+impl StageClock {
+    /// Seconds spent in each stage.
+    pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
+        Stage::ALL.iter().map(|s| (s.label(), self.spent[*s as usize].as_secs_f64())).collect()
+    }
+}
+
+/// Counts of what was told; part of a checkpoint, so that a summary speaks of the whole run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Tallies {
+    /// Publications by file or topic.
+    pub published: BTreeMap<String, u64>,
+    /// Alerts opened.
+    pub alerts_opened: u64,
+    /// Alerts resolved.
+    pub alerts_resolved: u64,
+    /// Panes closed.
+    pub panes: u64,
+    /// Samples written by `log/reason`.
+    sampled: BTreeMap<String, u32>,
+}
+
+/// What a checkpoint knows besides the engine.
+#[derive(Default, Serialize, Deserialize)]
+struct Companion {
+    lengths: BTreeMap<String, u64>,
+    tallies: Tallies,
+}
+
+/// The driver of one engine.
+pub struct Driver {
+    engine: Engine,
+    files: Option<FileSink>,
+    outlets: Vec<Box<dyn Outlet>>,
+    checkpoints: Option<Checkpoints>,
+    every: Duration,
+    last: Instant,
+    clock: StageClock,
+    tallies: Tallies,
+    output: Output,
+}
+
+impl Driver {
+    /// Drives `engine`. With `state`, goes on from the newest checkpoint there and keeps one every `every`.
+    /// With `out`, writes `files` there.
+    ///
+    /// # Errors
+    /// Which folder, file or checkpoint cannot be used.
+    pub fn new(
+        mut engine: Engine,
+        out: Option<(&Path, &[OutputFile])>,
+        outlets: Vec<Box<dyn Outlet>>,
+        state: Option<&Path>,
+        every: Duration,
+    ) -> Result<Self> {
+        let mut companion = Companion::default();
+        let checkpoints = state.map(Checkpoints::open).transpose()?;
+        if let Some(store) = &checkpoints
+            && let Some(bytes) = store.restore(&mut engine)?
+        {
+            companion = serde_json::from_slice(&bytes).context("the checkpoint's companion")?;
+        }
+        let files = out.map(|(dir, files)| FileSink::open(dir, files, &companion.lengths)).transpose()?;
+        Ok(Self {
+            engine,
+            files,
+            outlets,
+            checkpoints,
+            every,
+            last: Instant::now(),
+            clock: StageClock::default(),
+            tallies: companion.tallies,
+            output: Output::default(),
+        })
+    }
+
+    /// The engine, at rest between batches.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Time by stage.
+    pub fn clock(&self) -> &StageClock {
+        &self.clock
+    }
+
+    /// Counts of what was told.
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
+    /// Works through a batch and hands on what follows from it.
+    ///
+    /// # Errors
+    /// What could not be written or delivered.
+    pub fn take(&mut self, batch: &Batch) -> Result<()> {
+        self.engine.step(batch, &mut self.output, &mut self.clock);
+        self.clock.enter(Some(Stage::Publish));
+        self.tally();
+        self.write(batch)?;
+        for outlet in &mut self.outlets {
+            outlet.take(&self.engine, batch, &self.output)?;
+        }
+        self.clock.enter(None);
+        let output = &mut self.output;
+        output.publications.clear();
+        output.refused.clear();
+        output.matches.clear();
+        output.closed.clear();
+        if self.checkpoints.is_some() && self.last.elapsed() >= self.every {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a checkpoint now, if there is a place for it.
+    ///
+    /// # Errors
+    /// What could not be delivered; a checkpoint that cannot be written is a warning, since the one before
+    /// still serves.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        self.last = Instant::now();
+        for outlet in &mut self.outlets {
+            outlet.settle()?;
+        }
+        let lengths = match &mut self.files {
+            Some(files) => files.flush(self.checkpoints.is_some())?,
+            None => BTreeMap::new(),
+        };
+        let Some(store) = &mut self.checkpoints else { return Ok(()) };
+        let companion = Companion { lengths, tallies: self.tallies.clone() };
+        let bytes = self.engine.checkpoint(&serde_json::to_vec(&companion)?);
+        if let Err(error) = store.keep(&bytes) {
+            tracing::error!(%error, "no checkpoint was kept; the one before still serves");
+        }
+        Ok(())
+    }
+
+    fn tally(&mut self) {
+        for closed in &self.output.closed {
+            self.tallies.panes += 1;
+            for alert in &closed.assessment.alerts {
+                match alert.transition {
+                    Transition::Opened => self.tallies.alerts_opened += 1,
+                    Transition::Resolved => self.tallies.alerts_resolved += 1,
+                    Transition::Updated => {}
+                }
+            }
+        }
+        for publication in &self.output.publications {
+            *self.tallies.published.entry(name(publication.topic).to_owned()).or_default() += 1;
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let Some(files) = &mut self.files else { return Ok(()) };
+        for publication in &self.output.publications {
+            files.publish(publication)?;
+        }
+        for line in &self.output.matches {
+            files.line(OutputFile::Matches, line)?;
+        }
+        for closed in &self.output.closed {
+            let line = serde_json::json!({ "pane_end": closed.end.to_string(), "digest": closed.digest.to_string() });
+            files.line(OutputFile::Digests, line.to_string().as_bytes())?;
+        }
+        for refusal in &self.output.refused {
+            let log = self.engine.log_name(refusal.log);
+            let sampled =
+                self.tallies.sampled.entry(format!("{log}/{}", refusal.reason.label())).or_default();
+            if *sampled < SAMPLE_MAX {
+                *sampled += 1;
+                let line = sample(log, refusal, payload(batch, refusal));
+                files.line(OutputFile::Rejected, line.to_string().as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes out what is buffered.
+    ///
+    /// # Errors
+    /// What could not be written or delivered.
+    pub fn finish(&mut self) -> Result<()> {
+        self.checkpoint()
+    }
+
+    /// The summary of the run, as in interfaces §3.
+    pub fn summary(&self, config_hash: &str, elapsed: Duration, threads: usize) -> serde_json::Value {
+        let counts = self.engine.counts();
+        let locate = self.engine.locate_counts();
+        let (digest, end) = self.engine.digest();
+        let rejected: serde_json::Map<_, _> = Rejection::ALL
+            .iter()
+            .filter(|r| counts.rejected[**r as usize] > 0)
+            .map(|r| (r.label().to_owned(), counts.rejected[*r as usize].into()))
+            .collect();
+        let mut segments: serde_json::Map<_, _> =
+            Basis::ALL.iter().map(|b| (b.label().to_owned(), 0.into())).collect();
+        for basis in Basis::ALL {
+            let n = self.engine.assess().segments().values().filter(|s| s.basis == basis).count();
+            segments.insert(basis.label().to_owned(), n.into());
+        }
+        let seconds = elapsed.as_secs_f64();
+        serde_json::json!({
+            "digest": digest.to_string(),
+            "pane_end": end.map(|e| e.to_string()),
+            "map_version": self.engine.map_version(),
+            "config_hash": config_hash,
+            "records": {
+                "read": counts.read, "used": counts.used, "rejected": rejected, "control": counts.control,
+                "waiting": self.engine.waiting(),
+            },
+            "located": {
+                "matched": locate.matched, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
+                "broken_steps": locate.broken, "overtaken_ms": locate.overtaken_ms,
+                "vehicles": self.engine.vehicles(),
+            },
+            "segments": segments,
+            "panes": self.tallies.panes,
+            "published": self.tallies.published,
+            "alerts": {
+                "opened": self.tallies.alerts_opened, "resolved": self.tallies.alerts_resolved,
+                "open": self.engine.assess().open_alerts().count(),
+            },
+            "elapsed_s": seconds,
+            "records_per_s": if seconds > 0.0 { (counts.read as f64 / seconds).round() } else { 0.0 },
+            "threads": threads,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "stage_s": self.clock.seconds(),
+        })
+    }
+}
+
+/// What a topic is called in tallies.
+fn name(topic: Topic) -> &'static str {
+    match topic {
+        Topic::SegmentState => "segment_state",
+        Topic::Corridor => "corridor",
+        Topic::Region => "region",
+        Topic::AlertEvent => "alert_event",
+        Topic::AlertState => "alert_state",
+    }
+}
+
+/// The payload of a refused record, if it came with this batch.
+pub fn payload<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<&'b [u8]> {
+    // Offsets of one log grow within a batch, logs may be mixed.
+    batch
+        .iter()
+        .find(|r| r.log == refusal.log && r.offset == refusal.offset)
+        .map(|r| r.value)
+}
+
+fn sample(log: &str, refusal: &Refusal, payload: Option<&[u8]>) -> serde_json::Value {
+    let cut = payload.map(|p| &p[..p.len().min(SAMPLE_BYTES_MAX)]);
+    serde_json::json!({
+        "log": log,
+        "offset": refusal.offset,
+        "reason": refusal.reason.label(),
+        "bytes": payload.map(<[u8]>::len),
+        "payload": cut.map(|p| String::from_utf8_lossy(p)),
+    })
+}
+
+/// Greatest resident memory so far (Linux: `VmHWM`), `None` where the system does not tell it.
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
