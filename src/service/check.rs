@@ -122,6 +122,8 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     });
     let files = [
         ("sensor sites", &config.map.sensors),
+        ("regions", &config.map.regions),
+        ("corridors", &config.map.corridors),
         ("baseline", &config.baseline.file),
         ("server token", &config.server.bearer_token_file),
         ("admin token", &config.admin.bearer_token_file),
