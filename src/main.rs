@@ -1,2 +1,7 @@
 //! The `viaflux` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    viaflux::service::cli::main()
+}

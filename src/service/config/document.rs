@@ -250,6 +250,8 @@ fn example_table(out: &mut String, schema: &Json, header: &str, name: &str, valu
 fn sample(key: &str) -> &'static str {
     match key {
         "sensors" => "\"sensors.json\"",
+        "regions" => "\"regions.geojson\"",
+        "corridors" => "\"corridors.geojson\"",
         "file" => "\"viaflux.baseline\"",
         "path" => "\"out\"",
         "format" => "\"json\"",

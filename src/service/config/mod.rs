@@ -23,3 +23,4 @@ pub use source::{
     FieldEntry, PathAndUnit, Source, SourceKind, Start, UnitText, parse_duration_ms, preset, preset_names,
     standard_topic,
 };
+pub(crate) use validate::is_secret;

@@ -73,6 +73,10 @@ pub struct Map {
     pub file: PathBuf,
     /// Sensor sites: GeoJSON points or a `sensors.json`. Without it a measurement must bring its position.
     pub sensors: Option<PathBuf>,
+    /// Regions that get an index: GeoJSON polygons. Without it all roads from tertiary up are one region, `city`.
+    pub regions: Option<PathBuf>,
+    /// Corridors that get a travel time: GeoJSON lines.
+    pub corridors: Option<PathBuf>,
 }
 
 impl Default for Map {
@@ -80,6 +84,8 @@ impl Default for Map {
         Self {
             file: PathBuf::from("viaflux.map"),
             sensors: None,
+            regions: None,
+            corridors: None,
         }
     }
 }
