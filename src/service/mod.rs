@@ -8,6 +8,18 @@ pub mod completions;
 pub mod config;
 pub mod driver;
 pub mod evaluate;
+pub mod files;
+pub mod idle;
 pub mod log;
+pub mod pace;
+mod progress;
 pub mod replay;
 pub mod schema;
+
+/// Threads of the engine: as asked for, or one for each core.
+pub(crate) fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
