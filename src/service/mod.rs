@@ -1,1 +1,8 @@
-//! service
+//! service: gives the engine real time, threads and doors.
+
+#[cfg(feature = "kafka")]
+pub mod produce;
+#[cfg(feature = "kafka")]
+pub mod record;
+#[cfg(feature = "kafka")]
+pub mod rekey;

@@ -1,1 +1,4 @@
-//! sink
+//! sink: where publications go.
+
+#[cfg(feature = "kafka")]
+pub mod kafka;

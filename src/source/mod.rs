@@ -1,1 +1,5 @@
-//! source
+//! source: where records come from.
+
+pub mod event_log;
+#[cfg(feature = "kafka")]
+pub mod kafka;
