@@ -170,6 +170,46 @@ struct Line<'a> {
     headers: Map<String, Value>,
 }
 
+/// Opens a file, or standard input for `-`.
+fn open_raw(path: &Path) -> std::io::Result<Box<dyn Read + Send>> {
+    Ok(if path.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(path)?)
+    })
+}
+
+/// Undoes zstd or gzip, told by the magic bytes, so that standard input and odd names work.
+fn decompressed(raw: Box<dyn Read + Send>) -> std::io::Result<Box<dyn BufRead + Send>> {
+    let mut raw = BufReader::with_capacity(1 << 18, raw);
+    let start = raw.fill_buf()?;
+    Ok(if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
+        Box::new(BufReader::with_capacity(1 << 18, decoder))
+    } else if start.starts_with(&[0x1f, 0x8b]) {
+        Box::new(BufReader::with_capacity(
+            1 << 18,
+            flate2::bufread::MultiGzDecoder::new(raw),
+        ))
+    } else {
+        Box::new(raw)
+    })
+}
+
+/// Opens a file of lines (`-`: standard input), compressed with zstd or gzip or not.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn open_lines(path: &Path) -> Result<Box<dyn BufRead + Send>, EventLogError> {
+    open_raw(path)
+        .and_then(decompressed)
+        .map_err(|error| EventLogError::Io {
+            doing: "opening",
+            path: path.to_owned(),
+            error,
+        })
+}
+
 /// Reads a log from its beginning to its end.
 pub struct EventLogReader {
     path: PathBuf,
@@ -194,16 +234,11 @@ impl EventLogReader {
     /// # Errors
     /// The file cannot be read, or is no event log.
     pub fn open(path: &Path) -> Result<Self, EventLogError> {
-        let io = |error| EventLogError::Io {
+        let raw = open_raw(path).map_err(|error| EventLogError::Io {
             doing: "opening",
             path: path.to_owned(),
             error,
-        };
-        let raw: Box<dyn Read + Send> = if path.as_os_str() == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            Box::new(File::open(path).map_err(io)?)
-        };
+        })?;
         Self::from_read(path, raw)
     }
 
@@ -217,20 +252,7 @@ impl EventLogReader {
             path: path.to_owned(),
             error,
         };
-        let mut raw = BufReader::with_capacity(1 << 18, raw);
-        let start = raw.fill_buf().map_err(io)?;
-        // By the magic bytes, so that standard input and odd names work.
-        let input: Box<dyn BufRead + Send> = if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            let decoder = zstd::stream::read::Decoder::with_buffer(raw).map_err(io)?;
-            Box::new(BufReader::with_capacity(1 << 18, decoder))
-        } else if start.starts_with(&[0x1f, 0x8b]) {
-            Box::new(BufReader::with_capacity(
-                1 << 18,
-                flate2::bufread::MultiGzDecoder::new(raw),
-            ))
-        } else {
-            Box::new(raw)
-        };
+        let input = decompressed(raw).map_err(io)?;
         let header = LogHeader::new(Vec::new());
         let mut reader = Self {
             path: path.to_owned(),

@@ -1,6 +1,9 @@
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
+use rdkafka::types::RDKafkaRespErr;
+
+use super::poller::{BATCH_RECORDS_MAX, PAUSE_AT};
 use super::*;
 
 fn connection(cluster: &MockCluster<'_, DefaultProducerContext>, group: &str) -> KafkaConnection {
