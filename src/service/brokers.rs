@@ -145,9 +145,8 @@ mod tests {
             start("2026-11-23T05:30:58.012+08:00"),
             Ok(Start::At(EventTime::from_ms(1_795_383_058_012)))
         );
-        for wrong in ["", "m", "15", "15x", "-3m", "2026-11-23", "é"] {
-            let parsed = start(wrong);
-            assert!(parsed.is_err() || wrong == "15", "{wrong}: {parsed:?}");
+        for wrong in ["", "m", "15x", "-3m", "2026-11-23", "é"] {
+            assert!(start(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::brokers::{self, BrokerArgs};
 use super::record::progress;
 use crate::sink::kafka::{Outgoing, RecordProducer, TopicSpec, ensure_topics};
-use crate::source::event_log::{EventLogReader, LogHeader, LogRecord, open_lines};
+use crate::source::event_log::{EventLogReader, LogRecord, open_lines};
 use crate::source::kafka::{KafkaConnection, partition_counts};
 
 const PROBE_TOPIC: &str = "traffic.probe.position.v1";
@@ -463,14 +463,6 @@ impl Pace {
             std::thread::sleep(left.min(Duration::from_millis(100)));
         }
     }
-}
-
-/// The header of a log file, for those who plan topics.
-///
-/// # Errors
-/// The file is no event log.
-pub fn log_header(path: &Path) -> anyhow::Result<LogHeader> {
-    Ok(EventLogReader::open(path)?.header().clone())
 }
 
 #[cfg(test)]
