@@ -1,5 +1,7 @@
 //! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
+#[cfg(feature = "kafka")]
+pub mod brokers;
 pub mod check;
 pub mod checkpoints;
 pub mod city;
@@ -13,6 +15,12 @@ pub mod idle;
 pub mod log;
 pub mod pace;
 mod progress;
+#[cfg(feature = "kafka")]
+pub mod produce;
+#[cfg(feature = "kafka")]
+pub mod record;
+#[cfg(feature = "kafka")]
+pub mod rekey;
 pub mod replay;
 pub mod schema;
 

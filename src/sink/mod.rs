@@ -1,3 +1,5 @@
 //! sink: where publications go.
 
 pub mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
