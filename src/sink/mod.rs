@@ -1,1 +1,5 @@
-//! sink
+//! Where results go.
+
+pub mod http;
+pub mod metrics;
+pub mod prometheus;
