@@ -12,6 +12,8 @@ pub mod driver;
 pub mod evaluate;
 pub mod files;
 pub mod idle;
+#[cfg(feature = "kafka")]
+pub mod live;
 pub mod log;
 pub mod pace;
 mod progress;
@@ -22,7 +24,10 @@ pub mod record;
 #[cfg(feature = "kafka")]
 pub mod rekey;
 pub mod replay;
+pub mod run;
 pub mod schema;
+mod shell;
+pub mod telemetry;
 
 /// Threads of the engine: as asked for, or one for each core.
 pub(crate) fn threads(asked: usize) -> usize {

@@ -54,6 +54,8 @@ pub struct Telemetry {
     /// "Now" on the clock that events are measured by: the wall's, or a scaled one.
     now: Arc<dyn Fn() -> EventTime + Send + Sync>,
     before: Vec<Counts>,
+    /// Matched, ambiguous and off-network fixes told so far.
+    matched: [u64; 3],
     looked: Option<Instant>,
 }
 
@@ -84,7 +86,7 @@ impl Telemetry {
             entry.1 += f64::from(s.length_mm) / 1000.0;
         }
         metrics.map(city.network.version(), "wgs84", &by_class);
-        Self { board, metrics, health, city, mode, config_hash, logs, now, before, looked: None }
+        Self { board, metrics, health, city, mode, config_hash, logs, now, before, matched: [0; 3], looked: None }
     }
 
     /// Counts by source since the last call, and the watermarks of the sources.
@@ -206,11 +208,13 @@ impl Telemetry {
             self.metrics.vehicles_active(&probes.source, engine.vehicles());
         }
         let located = engine.locate_counts();
-        self.metrics.match_totals(
-            located.matched - located.ambiguous,
-            located.ambiguous,
-            located.off_road,
-        );
+        let sure = located.matched - located.ambiguous;
+        let totals =
+            [("matched", sure), ("ambiguous", located.ambiguous), ("off_network", located.off_road)];
+        for (k, (outcome, total)) in totals.into_iter().enumerate() {
+            self.metrics.matched(outcome, total.saturating_sub(self.matched[k]));
+            self.matched[k] = total;
+        }
         self.board.set_status(self.status(engine, by_basis, live_mm, all_mm));
     }
 
