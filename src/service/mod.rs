@@ -15,6 +15,7 @@ pub mod idle;
 #[cfg(feature = "kafka")]
 pub mod live;
 pub mod log;
+pub mod map;
 pub mod pace;
 mod progress;
 #[cfg(feature = "kafka")]
