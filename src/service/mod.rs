@@ -9,5 +9,6 @@ pub mod config;
 pub mod driver;
 pub mod evaluate;
 pub mod log;
+pub mod places;
 pub mod replay;
 pub mod schema;
