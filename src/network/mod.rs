@@ -46,8 +46,14 @@ impl FromStr for SegmentKey {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<i64> = text.split(':').filter_map(|p| p.parse().ok()).collect();
         match parts[..] {
-            [way, from_node, to_node] if text.split(':').count() == 3 => Ok(Self { way, from_node, to_node }),
-            _ => Err(format!("`{text}` is no segment id; one looks like 27348213:2911:2912 (way:from_node:to_node)")),
+            [way, from_node, to_node] if text.split(':').count() == 3 => Ok(Self {
+                way,
+                from_node,
+                to_node,
+            }),
+            _ => Err(format!(
+                "`{text}` is no segment id; one looks like 27348213:2911:2912 (way:from_node:to_node)"
+            )),
         }
     }
 }

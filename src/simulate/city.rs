@@ -26,21 +26,28 @@ const RIVER_ROW: i32 = -6;
 /// The radials begin at the corners of this square: before it lies the old town.
 const OLD_TOWN: i32 = 4;
 
-const STEMS: [&str; 12] =
-    ["梧桐", "槐荫", "翠柳", "丰收", "文昌", "书院", "金桥", "和平", "建设", "光华", "青松", "朝阳"];
+const STEMS: [&str; 12] = [
+    "梧桐", "槐荫", "翠柳", "丰收", "文昌", "书院", "金桥", "和平", "建设", "光华", "青松", "朝阳",
+];
 const TREES: [&str; 12] = [
-    "Elm", "Maple", "Cedar", "Willow", "Poplar", "Ginkgo", "Juniper", "Linden", "Acacia", "Mulberry", "Cypress",
-    "Magnolia",
+    "Elm", "Maple", "Cedar", "Willow", "Poplar", "Ginkgo", "Juniper", "Linden", "Acacia", "Mulberry",
+    "Cypress", "Magnolia",
 ];
 
 /// Degrees (latitude, longitude) of a place in metres east and north of [`CENTRE`].
 pub(super) fn to_degrees(x: f64, y: f64) -> (f64, f64) {
-    (CENTRE.0 + y / M_PER_DEGREE, CENTRE.1 + x / (M_PER_DEGREE * libm::cos(CENTRE.0.to_radians())))
+    (
+        CENTRE.0 + y / M_PER_DEGREE,
+        CENTRE.1 + x / (M_PER_DEGREE * libm::cos(CENTRE.0.to_radians())),
+    )
 }
 
 /// Metres east and north of [`CENTRE`], inverse of [`to_degrees`].
 pub(super) fn to_metres(lat: f64, lon: f64) -> (f64, f64) {
-    ((lon - CENTRE.1) * M_PER_DEGREE * libm::cos(CENTRE.0.to_radians()), (lat - CENTRE.0) * M_PER_DEGREE)
+    (
+        (lon - CENTRE.1) * M_PER_DEGREE * libm::cos(CENTRE.0.to_radians()),
+        (lat - CENTRE.0) * M_PER_DEGREE,
+    )
 }
 
 /// A place of the lattice: column (east) and row (north), 0 in the centre.
@@ -102,16 +109,29 @@ impl Draft<'_> {
     fn warp(&self, i: f64, j: f64) -> Place {
         let half = f64::from(self.half);
         let (u, v) = (i / half, j / half);
-        let (x, y) = (u * libm::sqrt(1.0 - 0.36 * v * v), v * libm::sqrt(1.0 - 0.36 * u * u));
+        let (x, y) = (
+            u * libm::sqrt(1.0 - 0.36 * v * v),
+            v * libm::sqrt(1.0 - 0.36 * u * u),
+        );
         let size = half * BLOCK_M;
-        (x * size + 70.0 * libm::sin(2.3 * v + 0.4), y * size + 55.0 * libm::sin(2.9 * u - 0.7))
+        (
+            x * size + 70.0 * libm::sin(2.3 * v + 0.4),
+            y * size + 55.0 * libm::sin(2.9 * u - 0.7),
+        )
     }
 
     fn node(&mut self, (x, y): Place) -> i64 {
         let (lat, lon) = to_degrees(x, y);
         let id = self.osm.nodes.len() as i64 + 1;
         let round = |d: f64| (d * 1e7).round() / 1e7;
-        self.osm.nodes.insert(id, OsmNode { lat: round(lat), lon: round(lon), tags: BTreeMap::new() });
+        self.osm.nodes.insert(
+            id,
+            OsmNode {
+                lat: round(lat),
+                lon: round(lon),
+                tags: BTreeMap::new(),
+            },
+        );
         id
     }
 
@@ -147,7 +167,7 @@ impl Draft<'_> {
     }
 
     fn lay_streets(&mut self) {
-        for at in [(8, 4), (-8, 4), (-4, -12)] {
+        for at in [(8i32, 4i32), (-8, 4), (-4, -12)] {
             if at.0.abs().max(at.1.abs()) < self.half {
                 self.lay_roundabout(at);
             }
@@ -161,7 +181,12 @@ impl Draft<'_> {
             let horizontal = self.street_of(line, false);
             self.lay_line(&horizontal, (-reach..=reach).map(|i| (i, line)).collect());
         }
-        let radials = [("Northeast Avenue", 1, 1), ("西北大道", -1, 1), ("Southwest Avenue", -1, -1), ("东南大道", 1, -1)];
+        let radials = [
+            ("Northeast Avenue", 1, 1),
+            ("西北大道", -1, 1),
+            ("Southwest Avenue", -1, -1),
+            ("东南大道", 1, -1),
+        ];
         for (name, dx, dy) in radials {
             let street = Street {
                 highway: "primary",
@@ -189,17 +214,32 @@ impl Draft<'_> {
             (false, 0) => "大街".to_owned(),
             (true, _) => {
                 let kind = if line % 4 == 0 { "路" } else { "街" };
-                format!("{}{}{kind}", if line < 0 { "西" } else { "东" }, STEMS[number % 12])
+                format!(
+                    "{}{}{kind}",
+                    if line < 0 { "西" } else { "东" },
+                    STEMS[number % 12]
+                )
             }
             (false, _) => {
-                format!("{} {} Street", if line < 0 { "South" } else { "North" }, TREES[number % 12])
+                format!(
+                    "{} {} Street",
+                    if line < 0 { "South" } else { "North" },
+                    TREES[number % 12]
+                )
             }
         };
         let oneway = match highway {
             "residential" if self.dice.chance(0.45) => [1, -1][(line.rem_euclid(4) / 2) as usize],
             _ => 0,
         };
-        Street { highway, name, lanes_each_way, maxspeed, oneway, bridge: false }
+        Street {
+            highway,
+            name,
+            lanes_each_way,
+            maxspeed,
+            oneway,
+            bridge: false,
+        }
     }
 
     /// Lays the ways of one line: a new way begins where tags change, after six blocks and at turn bans.
@@ -241,7 +281,12 @@ impl Draft<'_> {
             return None;
         }
         if street.name == "长安路" {
-            here.name = if from.1 >= 0 { "长安北路" } else { "长安南路" }.into();
+            here.name = if from.1 >= 0 {
+                "长安北路"
+            } else {
+                "长安南路"
+            }
+            .into();
         } else if street.name == "大街" {
             here.name = if from.0 >= 0 { "东大街" } else { "西大街" }.into();
         }
@@ -267,19 +312,26 @@ impl Draft<'_> {
 
     /// The direction of the arterial that meets the ring between these crossings, if one does.
     fn interchange(&self, from: Crossing, to: Crossing) -> Option<Crossing> {
-        let (near, far) = if from.0.abs().max(from.1.abs()) < to.0.abs().max(to.1.abs()) { (from, to) } else { (to, from) };
+        let (near, far) = if from.0.abs().max(from.1.abs()) < to.0.abs().max(to.1.abs()) {
+            (from, to)
+        } else {
+            (to, from)
+        };
         let direction = (far.0.signum(), far.1.signum());
         let at = match direction {
             (_, 0) | (0, _) => self.ring,
             _ if far.0.abs() == far.1.abs() && near.0.abs() == near.1.abs() => self.ring_on_radials,
             _ => return None,
         };
-        (near == (direction.0 * at, direction.1 * at) && far == (direction.0 * (at + 1), direction.1 * (at + 1)))
+        (near == (direction.0 * at, direction.1 * at)
+            && far == (direction.0 * (at + 1), direction.1 * (at + 1)))
             .then_some(direction)
     }
 
     fn close(&mut self, open: &mut Option<(Street, Vec<i64>, usize)>) {
-        let Some((street, mut nodes, _)) = open.take() else { return };
+        let Some((street, mut nodes, _)) = open.take() else {
+            return;
+        };
         if street.oneway < 0 {
             nodes.reverse();
         }
@@ -306,14 +358,20 @@ impl Draft<'_> {
     fn lay_roundabout(&mut self, at: Crossing) {
         let (x, y) = self.warp(f64::from(at.0), f64::from(at.1));
         let angles = (0..8).map(|k| f64::from(k) * TAU / 8.0);
-        let mut circle: Vec<i64> =
-            angles.map(|a| self.node((x + 24.0 * libm::cos(a), y + 24.0 * libm::sin(a)))).collect();
+        let mut circle: Vec<i64> = angles
+            .map(|a| self.node((x + 24.0 * libm::cos(a), y + 24.0 * libm::sin(a))))
+            .collect();
         self.circles.insert(at, circle.clone());
         circle.push(circle[0]);
         // No `oneway` tag: a roundabout implies it.
         self.way(
             circle,
-            &[("highway", "secondary"), ("junction", "roundabout"), ("lanes", "1"), ("maxspeed", "30")],
+            &[
+                ("highway", "secondary"),
+                ("junction", "roundabout"),
+                ("lanes", "1"),
+                ("maxspeed", "30"),
+            ],
         );
     }
 
@@ -323,7 +381,12 @@ impl Draft<'_> {
             .ramps
             .values()
             .map(|&((x, y), inside, outside)| {
-                (libm::atan2(y, x).rem_euclid(TAU), libm::hypot(x, y), inside, outside)
+                (
+                    libm::atan2(y, x).rem_euclid(TAU),
+                    libm::hypot(x, y),
+                    inside,
+                    outside,
+                )
             })
             .collect();
         knots.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -353,12 +416,20 @@ impl Draft<'_> {
                 .map(|&(angle, r, inside, outside)| {
                     let (leave, join) = (angle - turn * RAMP_M / r, angle + turn * RAMP_M / r);
                     let arterial = if turn > 0.0 { outside } else { inside };
-                    (leave, join, self.node(at(leave, 0.0)), self.node(at(join, 0.0)), arterial)
+                    (
+                        leave,
+                        join,
+                        self.node(at(leave, 0.0)),
+                        self.node(at(join, 0.0)),
+                        arterial,
+                    )
                 })
                 .collect();
             for (k, &(leave, join, off, on, arterial)) in noses.iter().enumerate() {
                 let next = &noses[(k + 1) % noses.len()];
-                for (from, to, first, last, lanes) in [(leave, join, off, on, "2"), (join, next.0, on, next.2, "3")] {
+                for (from, to, first, last, lanes) in
+                    [(leave, join, off, on, "2"), (join, next.0, on, next.2, "3")]
+                {
                     let span = turn * (turn * (to - from)).rem_euclid(TAU);
                     let steps = ((span.abs() * radius(from)) / 60.0).ceil().max(1.0) as usize;
                     let mut nodes = vec![first];
@@ -377,7 +448,12 @@ impl Draft<'_> {
                     ];
                     self.way(nodes, &tags);
                 }
-                let tags = [("highway", "trunk_link"), ("oneway", "yes"), ("lanes", "1"), ("maxspeed", "40")];
+                let tags = [
+                    ("highway", "trunk_link"),
+                    ("oneway", "yes"),
+                    ("lanes", "1"),
+                    ("maxspeed", "40"),
+                ];
                 let ramp = |t: f64| (leave + (join - leave) * t, 22.0);
                 for (bends, first, last) in [([0.12, 0.3], off, arterial), ([0.7, 0.88], arterial, on)] {
                     let [a, b] = bends.map(|t| self.node(at(ramp(t).0, ramp(t).1)));
@@ -391,7 +467,11 @@ impl Draft<'_> {
     fn arms(&self) -> BTreeMap<i64, Vec<&str>> {
         let mut arms: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
         for way in &self.osm.ways {
-            let kind = if way.tags.contains_key("junction") { "roundabout" } else { way.tags["highway"].as_str() };
+            let kind = if way.tags.contains_key("junction") {
+                "roundabout"
+            } else {
+                way.tags["highway"].as_str()
+            };
             for pair in way.nodes.windows(2) {
                 for node in pair {
                     arms.entry(*node).or_default().push(kind);
@@ -424,14 +504,26 @@ impl Draft<'_> {
     fn ban_turns(&mut self) {
         let mut id = 1;
         for at in [(0, OLD_TOWN), (OLD_TOWN, 0), (0, -OLD_TOWN), (-OLD_TOWN, 0)] {
-            let Some(&via) = self.crossings.get(&at) else { continue };
+            let Some(&via) = self.crossings.get(&at) else {
+                continue;
+            };
             // Leaving the centre: the way from there, and the one that branches off to the left of it.
             let out = libm::atan2(f64::from(at.1), f64::from(at.0));
-            let (from, to) = (self.way_towards(via, out + PI), self.way_towards(via, out + PI / 2.0));
+            let (from, to) = (
+                self.way_towards(via, out + PI),
+                self.way_towards(via, out + PI / 2.0),
+            );
             if let (Some(from), Some(to)) = (from, to) {
                 let tags = [("type", "restriction"), ("restriction", "no_left_turn")];
                 let tags = tags.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-                let restriction = OsmRestriction { id, from, via_node: Some(via), via_ways: vec![], to, tags };
+                let restriction = OsmRestriction {
+                    id,
+                    from,
+                    via_node: Some(via),
+                    via_ways: vec![],
+                    to,
+                    tags,
+                };
                 self.osm.restrictions.push(restriction);
                 id += 1;
             }
@@ -472,15 +564,30 @@ mod tests {
     fn has_all_that_was_planned() {
         let osm = city(1);
         let ways = |key: &str, value: &str| {
-            osm.ways.iter().filter(|w| w.tags.get(key).is_some_and(|v| v == value)).count()
+            osm.ways
+                .iter()
+                .filter(|w| w.tags.get(key).is_some_and(|v| v == value))
+                .count()
         };
-        assert_eq!(ways("highway", "trunk"), 32, "two pieces for each of 8 interchanges and 2 carriageways");
+        assert_eq!(
+            ways("highway", "trunk"),
+            32,
+            "two pieces for each of 8 interchanges and 2 carriageways"
+        );
         assert_eq!(ways("highway", "trunk_link"), 32);
         assert_eq!(ways("bridge", "yes"), 3);
         assert_eq!(ways("junction", "roundabout"), 3);
         assert_eq!(osm.restrictions.len(), 4);
-        assert!(osm.ways.iter().any(|w| w.tags.get("name").is_some_and(|n| n == "长安南路")));
-        let signals = osm.nodes.values().filter(|n| n.tags.contains_key("highway")).count();
+        assert!(
+            osm.ways
+                .iter()
+                .any(|w| w.tags.get("name").is_some_and(|n| n == "长安南路"))
+        );
+        let signals = osm
+            .nodes
+            .values()
+            .filter(|n| n.tags.contains_key("highway"))
+            .count();
         assert!((150..400).contains(&signals), "{signals}");
     }
 
@@ -488,7 +595,10 @@ mod tests {
     fn is_well_formed() {
         let osm = city(3);
         for way in &osm.ways {
-            assert!(way.nodes.len() >= 2 && way.nodes.iter().all(|n| osm.nodes.contains_key(n)), "{way:?}");
+            assert!(
+                way.nodes.len() >= 2 && way.nodes.iter().all(|n| osm.nodes.contains_key(n)),
+                "{way:?}"
+            );
             for pair in way.nodes.windows(2) {
                 let [a, b] = [pair[0], pair[1]].map(|n| &osm.nodes[&n]);
                 let ((ax, ay), (bx, by)) = (to_metres(a.lat, a.lon), to_metres(b.lat, b.lon));

@@ -39,16 +39,23 @@ impl Demand {
             let ((x, y), _) = streets.edges[*e as usize].point(0.0);
             libm::hypot(x, y)
         };
-        let all: Vec<u32> =
-            (0..streets.edges.len() as u32).filter(|e| streets.connected[*e as usize]).collect();
+        let all: Vec<u32> = (0..streets.edges.len() as u32)
+            .filter(|e| streets.connected[*e as usize])
+            .collect();
         let city = all.iter().map(size).fold(0.0, f64::max);
         let is = |e: &u32, kinds: &[&str]| kinds.contains(&streets.edges[*e as usize].highway.as_str());
         let long = |e: &u32| streets.edges[*e as usize].length_m >= 40.0;
-        let homes: Vec<u32> =
-            all.iter().copied().filter(|e| is(e, &["residential", "tertiary"]) && long(e)).collect();
+        let homes: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|e| is(e, &["residential", "tertiary"]) && long(e))
+            .collect();
         let mut works = Vec::new();
         let mut sum = 0.0;
-        for &e in all.iter().filter(|e| is(e, &["residential", "tertiary", "secondary"]) && long(e)) {
+        for &e in all
+            .iter()
+            .filter(|e| is(e, &["residential", "tertiary", "secondary"]) && long(e))
+        {
             let far = size(&e) / (0.28 * city);
             sum += 0.03 + libm::exp(-far * far);
             works.push((sum, e));
@@ -63,7 +70,12 @@ impl Demand {
                 gates_out.push(e);
             }
         }
-        Self { homes, works, gates_in, gates_out }
+        Self {
+            homes,
+            works,
+            gates_in,
+            gates_out,
+        }
     }
 
     /// One trip: mostly from homes to work places, in the evening the other way; a third begins or ends
@@ -76,11 +88,31 @@ impl Demand {
             let gate_in = self.gates_in[dice.below(self.gates_in.len())];
             let gate_out = self.gates_out[dice.below(self.gates_out.len())];
             let trip = match (inbound, p) {
-                (_, p) if p < 0.08 => Trip { from: gate_in, to: gate_out, rolling: true },
-                (true, p) if p < 0.33 => Trip { from: gate_in, to: work, rolling: true },
-                (false, p) if p < 0.33 => Trip { from: work, to: gate_out, rolling: false },
-                (true, _) => Trip { from: home, to: work, rolling: false },
-                (false, _) => Trip { from: work, to: home, rolling: false },
+                (_, p) if p < 0.08 => Trip {
+                    from: gate_in,
+                    to: gate_out,
+                    rolling: true,
+                },
+                (true, p) if p < 0.33 => Trip {
+                    from: gate_in,
+                    to: work,
+                    rolling: true,
+                },
+                (false, p) if p < 0.33 => Trip {
+                    from: work,
+                    to: gate_out,
+                    rolling: false,
+                },
+                (true, _) => Trip {
+                    from: home,
+                    to: work,
+                    rolling: false,
+                },
+                (false, _) => Trip {
+                    from: work,
+                    to: home,
+                    rolling: false,
+                },
             };
             if trip.from != trip.to {
                 return trip;
@@ -91,7 +123,11 @@ impl Demand {
     fn work(&self, dice: &mut Dice) -> u32 {
         let total = self.works.last().map_or(0.0, |w| w.0);
         let wanted = dice.unit() * total;
-        self.works[self.works.partition_point(|w| w.0 <= wanted).min(self.works.len() - 1)].1
+        self.works[self
+            .works
+            .partition_point(|w| w.0 <= wanted)
+            .min(self.works.len() - 1)]
+        .1
     }
 }
 

@@ -67,7 +67,9 @@ pub(super) enum Light {
 impl Rule {
     /// The light at `second` since the simulation's beginning; green where there is no signal.
     pub(super) fn light(self, second: u32) -> Light {
-        let Rule::Signal { cycle, start, green } = self else { return Light::Green };
+        let Rule::Signal { cycle, start, green } = self else {
+            return Light::Green;
+        };
         match (second + cycle - start) % cycle {
             s if s < green => Light::Green,
             s if s < green + YELLOW_S => Light::Yellow,
@@ -147,8 +149,11 @@ impl Streets {
     }
 
     fn find_turns(&mut self, osm: &OsmData) {
-        let banned: BTreeSet<(i64, i64, i64)> =
-            osm.restrictions.iter().filter_map(|r| Some((r.from, r.via_node?, r.to))).collect();
+        let banned: BTreeSet<(i64, i64, i64)> = osm
+            .restrictions
+            .iter()
+            .filter_map(|r| Some((r.from, r.via_node?, r.to)))
+            .collect();
         let mut leaving: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (e, edge) in (0..).zip(&self.edges) {
             leaving.entry(edge.from_node).or_default().push(e);
@@ -175,12 +180,23 @@ impl Streets {
             arriving.entry(edge.to_node).or_default().push(e);
         }
         for (node, incoming) in arriving {
-            if osm.nodes[&node].tags.get("highway").is_some_and(|v| v == "traffic_signals") {
+            if osm.nodes[&node]
+                .tags
+                .get("highway")
+                .is_some_and(|v| v == "traffic_signals")
+            {
                 self.set_signal(node, &incoming);
                 continue;
             }
-            let top = incoming.iter().map(|&e| self.edges[e as usize].rank).max().unwrap_or(0);
-            let tops = incoming.iter().filter(|e| self.edges[**e as usize].rank == top).count();
+            let top = incoming
+                .iter()
+                .map(|&e| self.edges[e as usize].rank)
+                .max()
+                .unwrap_or(0);
+            let tops = incoming
+                .iter()
+                .filter(|e| self.edges[**e as usize].rank == top)
+                .count();
             for &e in &incoming {
                 let rank = self.edges[e as usize].rank;
                 let above = |other: &u32| self.edges[*other as usize].rank > rank;
@@ -210,7 +226,10 @@ impl Streets {
         }
         let need = |members: &[u32]| {
             let edges = members.iter().map(|&e| &self.edges[e as usize]);
-            edges.map(|e| u32::from(e.lanes) + u32::from(e.rank / 2)).max().unwrap_or(1)
+            edges
+                .map(|e| u32::from(e.lanes) + u32::from(e.rank / 2))
+                .max()
+                .unwrap_or(1)
         };
         let needs: Vec<u32> = phases.iter().map(|(_, m)| need(m)).collect();
         let cycle = 40 + 22 * phases.len() as u32;
@@ -220,7 +239,11 @@ impl Streets {
         for ((_, members), need) in phases.iter().zip(&needs) {
             let green = (to_share * need / needs.iter().sum::<u32>()).max(8);
             for &e in members {
-                self.edges[e as usize].rule = Rule::Signal { cycle, start: start % cycle, green };
+                self.edges[e as usize].rule = Rule::Signal {
+                    cycle,
+                    start: start % cycle,
+                    green,
+                };
             }
             start += green + CLEARANCE_S;
         }
@@ -228,7 +251,9 @@ impl Streets {
 
     /// The strongly connected part around the widest road (there and back again).
     fn find_connected(&mut self) {
-        let root = (0..self.edges.len()).max_by_key(|&e| (self.edges[e].lanes, Reverse(e))).unwrap_or(0);
+        let root = (0..self.edges.len())
+            .max_by_key(|&e| (self.edges[e].lanes, Reverse(e)))
+            .unwrap_or(0);
         let mut back = vec![Vec::new(); self.edges.len()];
         for (e, turns) in self.turns.iter().enumerate() {
             for (next, _) in turns {
@@ -265,7 +290,10 @@ impl Streets {
             None => (f64::from(edge.lanes) / 2.0 - lane - 0.5) * LANE_M,
         };
         let angle = heading.to_radians();
-        (to_degrees(x + right * libm::cos(angle), y - right * libm::sin(angle)), heading)
+        (
+            to_degrees(x + right * libm::cos(angle), y - right * libm::sin(angle)),
+            heading,
+        )
     }
 }
 
@@ -273,11 +301,6 @@ impl Edge {
     /// Corners as (latitude, longitude) in degrees, on the way's own line.
     pub(super) fn corners(&self) -> impl Iterator<Item = (f64, f64)> {
         self.shape.iter().map(|&(x, y)| to_degrees(x, y))
-    }
-
-    /// Whether it is open in one direction only.
-    pub(super) fn is_oneway(&self) -> bool {
-        self.twin.is_none()
     }
 
     /// Place on the way's line in metres from the centre, and heading, `along` metres from the beginning.
@@ -331,7 +354,10 @@ fn junctions(osm: &OsmData) -> BTreeSet<i64> {
             *uses.entry(*node).or_default() += if k == 0 || k == last { 2 } else { 1 };
         }
     }
-    uses.into_iter().filter(|(_, n)| *n >= 2).map(|(node, _)| node).collect()
+    uses.into_iter()
+        .filter(|(_, n)| *n >= 2)
+        .map(|(node, _)| node)
+        .collect()
 }
 
 fn cut_way(osm: &OsmData, way: &OsmWay, cuts: &BTreeSet<i64>, edges: &mut Vec<Edge>) {
@@ -363,8 +389,10 @@ fn cut_way(osm: &OsmData, way: &OsmWay, cuts: &BTreeSet<i64>, edges: &mut Vec<Ed
             if !forward {
                 nodes.reverse();
             }
-            let shape: Vec<(f64, f64)> =
-                nodes.iter().map(|n| to_metres(osm.nodes[n].lat, osm.nodes[n].lon)).collect();
+            let shape: Vec<(f64, f64)> = nodes
+                .iter()
+                .map(|n| to_metres(osm.nodes[n].lat, osm.nodes[n].lon))
+                .collect();
             let mut distance = vec![0.0];
             for (k, pair) in shape.windows(2).enumerate() {
                 distance.push(distance[k] + libm::hypot(pair[1].0 - pair[0].0, pair[1].1 - pair[0].1));
@@ -405,7 +433,11 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) fn new(streets: &Streets) -> Self {
-        Self { reached: vec![(0, 0, 0); streets.edges.len()], search: 0, open: BinaryHeap::new() }
+        Self {
+            reached: vec![(0, 0, 0); streets.edges.len()],
+            search: 0,
+            open: BinaryHeap::new(),
+        }
     }
 
     /// The edges after `from` up to `to` on the cheapest way; `cost` in ms per edge. `avoid` is not taken as
@@ -479,7 +511,10 @@ mod tests {
                 assert_eq!(streets.edges[twin as usize].twin, Some(e as u32));
                 assert_eq!(streets.edges[twin as usize].from_node, edge.to_node);
             }
-            assert!(edge.length_m > 5.0 && edge.free_mps > 0.5 && edge.free_mps < edge.limit_mps, "{edge:?}");
+            assert!(
+                edge.length_m > 5.0 && edge.free_mps > 0.5 && edge.free_mps < edge.limit_mps,
+                "{edge:?}"
+            );
         }
     }
 
@@ -496,7 +531,10 @@ mod tests {
         for rules in at.values() {
             for second in 0..130 {
                 let lit: Vec<&Rule> = rules.iter().filter(|r| r.light(second) != Light::Red).collect();
-                assert!(lit.windows(2).all(|pair| pair[0] == pair[1]), "{lit:?} at {second}");
+                assert!(
+                    lit.windows(2).all(|pair| pair[0] == pair[1]),
+                    "{lit:?} at {second}"
+                );
             }
         }
     }
@@ -506,10 +544,14 @@ mod tests {
         let streets = streets();
         let mut router = Router::new(&streets);
         let cost = |e: u32| (streets.edges[e as usize].length_m * 100.0) as u64;
-        let open: Vec<u32> = (0..streets.edges.len() as u32).filter(|e| streets.connected[*e as usize]).collect();
+        let open: Vec<u32> = (0..streets.edges.len() as u32)
+            .filter(|e| streets.connected[*e as usize])
+            .collect();
         for k in 0..60 {
             let (from, to) = (open[k * 37 % open.len()], open[(k * 911 + 400) % open.len()]);
-            let path = router.route(&streets, &cost, (from, to), None).expect("both are connected");
+            let path = router
+                .route(&streets, &cost, (from, to), None)
+                .expect("both are connected");
             let mut at = from;
             for next in path {
                 assert!(streets.turn(at, next).is_some());
@@ -522,7 +564,11 @@ mod tests {
     #[test]
     fn lanes_lie_on_the_right() {
         let streets = streets();
-        let e = streets.edges.iter().position(|e| e.lanes == 3 && !e.is_oneway()).unwrap();
+        let e = streets
+            .edges
+            .iter()
+            .position(|e| e.lanes == 3 && e.twin.is_some())
+            .unwrap();
         let edge = &streets.edges[e];
         let ((x, y), heading) = edge.point(edge.length_m / 2.0);
         let ((lat, lon), _) = streets.locate(e as u32, 0.0, edge.length_m / 2.0);

@@ -148,8 +148,11 @@ impl Traffic {
             first_lane.push(lanes);
             lanes += u32::from(edge.lanes);
         }
-        let light_ms: Vec<u64> =
-            streets.edges.iter().map(|e| (e.length_m / e.free_mps * 1000.0) as u64).collect();
+        let light_ms: Vec<u64> = streets
+            .edges
+            .iter()
+            .map(|e| (e.length_m / e.free_mps * 1000.0) as u64)
+            .collect();
         let n = streets.edges.len();
         Self {
             router: Router::new(&streets),
@@ -226,12 +229,18 @@ impl Traffic {
             let wish = (0.95 + 0.08 * self.dice.normal()).clamp(0.75, 1.15);
             let part = self.dice.between(0.5, 0.95);
             let (lane, rear, _) = self.entry(trip.from, None);
-            let room = if trip.rolling { 30.0 } else { 2.0 * VEHICLE_M + GAP_M };
+            let room = if trip.rolling {
+                30.0
+            } else {
+                2.0 * VEHICLE_M + GAP_M
+            };
             if rear < room {
                 continue;
             }
             let number = self.trips.entered;
-            let Some(route) = self.find_route(number, informed, (trip.from, trip.to), None) else { continue };
+            let Some(route) = self.find_route(number, informed, (trip.from, trip.to), None) else {
+                continue;
+            };
             self.trips.entered += 1;
             self.trips.on_road += 1;
             let vehicle = Vehicle {
@@ -275,7 +284,11 @@ impl Traffic {
         ends: (u32, u32),
         avoid: Option<u32>,
     ) -> Option<Vec<u32>> {
-        let costs = if informed { &self.present_ms } else { &self.light_ms };
+        let costs = if informed {
+            &self.present_ms
+        } else {
+            &self.light_ms
+        };
         let cost = |edge: u32| {
             let base = costs[edge as usize];
             let mixed = (number ^ (u64::from(edge) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
@@ -366,9 +379,8 @@ impl Traffic {
     }
 
     fn must_merge(&self, car: &Vehicle) -> bool {
-        self.blocks[car.edge as usize].is_some_and(|b| {
-            b.lanes >> car.lane & 1 == 1 && (0.0..SEEN_M).contains(&(b.at_m - car.along_m))
-        })
+        self.blocks[car.edge as usize]
+            .is_some_and(|b| b.lanes >> car.lane & 1 == 1 && (0.0..SEEN_M).contains(&(b.at_m - car.along_m)))
     }
 
     /// Index in a lane before which all vehicles are further along.
@@ -398,8 +410,11 @@ impl Traffic {
         }
         let ahead = self.gap_ahead(edge, target, car.along_m);
         // Who must merge squeezes in; who only wants to waits for room.
-        let (least_ahead, least_behind) =
-            if self.must_merge(car) { (1.0, 1.0 + 0.3 * closing) } else { (GAP_M, GAP_M + closing) };
+        let (least_ahead, least_behind) = if self.must_merge(car) {
+            (1.0, 1.0 + 0.3 * closing)
+        } else {
+            (GAP_M, GAP_M + closing)
+        };
         (ahead > least_ahead && behind > least_behind).then_some(place)
     }
 
@@ -412,7 +427,11 @@ impl Traffic {
                 let leader = k.checked_sub(1).map(|before| self.lanes[lane][before] as usize);
                 let speed = self.wanted_speed(&self.vehicles[slot], leader.map(|l| &self.vehicles[l]));
                 let wasted = DAWDLE * ACCELERATION * self.dice.unit();
-                self.vehicles[slot].planned = if speed > wasted { speed - wasted } else { speed.min(wasted / 2.0) };
+                self.vehicles[slot].planned = if speed > wasted {
+                    speed - wasted
+                } else {
+                    speed.min(wasted / 2.0)
+                };
             }
         }
     }
@@ -421,9 +440,11 @@ impl Traffic {
         let edge = &self.streets.edges[car.edge as usize];
         let mut speed = (car.speed + ACCELERATION * STEP_S).min(edge.limit_mps * car.wish);
         speed = speed.min(match leader {
-            Some(leader) => {
-                safe_speed(leader.along_m - VEHICLE_M - GAP_M - car.along_m, car.speed, leader.speed)
-            }
+            Some(leader) => safe_speed(
+                leader.along_m - VEHICLE_M - GAP_M - car.along_m,
+                car.speed,
+                leader.speed,
+            ),
             None => self.speed_to_junction(car),
         });
         if let Some(block) = self.blocks[car.edge as usize] {
@@ -441,18 +462,30 @@ impl Traffic {
 
     /// Bound for the first vehicle of a lane: the turn, the rule at the line and the room behind it.
     fn speed_to_junction(&self, car: &Vehicle) -> f64 {
-        let Some(&next) = car.route.front() else { return f64::INFINITY };
+        let Some(&next) = car.route.front() else {
+            return f64::INFINITY;
+        };
         let edge = &self.streets.edges[car.edge as usize];
         let left = edge.length_m - car.along_m;
         if left > car.speed * car.speed / (2.0 * BRAKING) + 2.0 * car.speed + 5.0 {
             return f64::INFINITY;
         }
-        let turn = self.streets.turn(car.edge, next).map_or(f64::INFINITY, |t| t.speed());
-        let careful = if matches!(edge.rule, Rule::Yield | Rule::FirstCome) { 6.0 } else { f64::INFINITY };
-        // On a short piece one must still be able to stop at its end.
-        let short = libm::sqrt(2.0 * BRAKING * self.streets.edges[next as usize].length_m);
-        let at_line = turn.min(careful).min(short);
-        let bound = libm::sqrt(at_line * at_line + 2.0 * BRAKING * left);
+        let turn = self
+            .streets
+            .turn(car.edge, next)
+            .map_or(f64::INFINITY, |t| t.speed());
+        let careful = if matches!(edge.rule, Rule::Yield | Rule::FirstCome) {
+            6.0
+        } else {
+            f64::INFINITY
+        };
+        // The next limit holds from its beginning, and on a short piece one must be able to stop at its end.
+        let onto = &self.streets.edges[next as usize];
+        let short = libm::sqrt(2.0 * BRAKING * onto.length_m);
+        let at_line = turn.min(careful).min(short).min(onto.limit_mps * car.wish);
+        // Solved for the speed over the coming step, after which the rest of the way is shorter by it.
+        let braking = libm::sqrt(BRAKING * BRAKING + at_line * at_line + 2.0 * BRAKING * left) - BRAKING;
+        let bound = at_line.max(braking);
         let (_, rear, tail_speed) = self.entry(next, car.route.get(1).copied());
         if rear < GAP_M || !self.may_cross(car, left) {
             return bound.min(safe_speed(left - 0.3, car.speed, 0.0));
@@ -544,7 +577,11 @@ impl Traffic {
             if car.speed < WAITING_MPS {
                 car.waited += 1;
                 self.sums[edge as usize].waiting_s += STEP_S;
-                if k == 0 && length - to < 10.0 && car.waited.is_multiple_of(DETOUR_S) && !car.route.is_empty() {
+                if k == 0
+                    && length - to < 10.0
+                    && car.waited.is_multiple_of(DETOUR_S)
+                    && !car.route.is_empty()
+                {
                     self.stuck.push(slot);
                 }
             } else {
@@ -559,16 +596,23 @@ impl Traffic {
     fn cross(&mut self, slot: u32, from: f64, to: f64) -> bool {
         let car = &self.vehicles[slot as usize];
         let (edge, lane) = (car.edge, car.lane);
-        let Some(&next) = car.route.front() else { return false };
+        let Some(&next) = car.route.front() else {
+            return false;
+        };
         let length = self.streets.edges[edge as usize].length_m;
         let (target, rear, _) = self.entry(next, car.route.get(1).copied());
         if rear < GAP_M || !self.may_cross(car, length - from) {
             return false;
         }
-        if matches!(self.streets.edges[edge as usize].rule, Rule::Yield | Rule::FirstCome) {
+        if matches!(
+            self.streets.edges[edge as usize].rule,
+            Rule::Yield | Rule::FirstCome
+        ) {
             self.held[self.streets.end_junction[edge as usize] as usize] = (edge, self.second + 2);
         }
-        let along = (to - length).min(rear - CONTACT_M).min(self.streets.edges[next as usize].length_m);
+        let along = (to - length)
+            .min(rear - CONTACT_M)
+            .min(self.streets.edges[next as usize].length_m);
         let part = (length - from) / (length - from + along);
         self.note(edge, lane, from, length + along, (length - from, part * STEP_S));
         self.note(next, target, from - length, along, (along, (1.0 - part) * STEP_S));
@@ -593,7 +637,12 @@ impl Traffic {
         sums.distance_m += distance_m;
         sums.time_s += time_s;
         if self.watched[edge as usize] {
-            self.passages.push(Passage { edge, lane, from_m, to_m });
+            self.passages.push(Passage {
+                edge,
+                lane,
+                from_m,
+                to_m,
+            });
         }
     }
 
@@ -649,20 +698,22 @@ mod tests {
 
     #[test]
     fn nobody_drives_into_the_leader() {
-        // A follower at any speed and distance that was safe before can still stop.
-        for speed in 0..25 {
-            for leader in 0..25 {
-                for gap in 1..80 {
-                    let (v, l, g) = (f64::from(speed), f64::from(leader), f64::from(gap));
-                    let next = safe_speed(g, v, l);
-                    // The leader brakes as hard as it can, and so does the follower after this step.
-                    let ahead = g + l * l / (2.0 * BRAKING);
-                    if next < v {
-                        let own = next * STEP_S + next * next / (2.0 * BRAKING);
-                        assert!(own <= ahead + 0.01, "v {v} leader {l} gap {g}: {own} > {ahead}");
-                    }
-                }
+        for (speed, leader_speed) in (0..25).flat_map(|v| (0..25).map(move |l| (f64::from(v), f64::from(l))))
+        {
+            // The least distance at which the rule lets one drive at this speed …
+            let mut gap = 0.0;
+            while safe_speed(gap, speed, leader_speed) < speed {
+                gap += 0.5;
             }
+            // … is enough if the leader brakes to a stop.
+            let (mut v, mut leader) = (speed, leader_speed);
+            for _ in 0..20 {
+                v = safe_speed(gap, v, leader).min(v + ACCELERATION);
+                leader = (leader - BRAKING * STEP_S).max(0.0);
+                gap += (leader - v) * STEP_S;
+                assert!(gap > -GAP_M, "from {speed} behind {leader_speed} m/s: {gap} m");
+            }
+            assert!(v < 0.5, "the follower stops, too");
         }
     }
 }

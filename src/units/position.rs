@@ -29,7 +29,10 @@ impl Position {
             return Err(PositionError::OutOfRange);
         }
         // In range, so the casts cannot saturate.
-        Ok(Self { lat_e7: (lat * 1e7).round() as i32, lon_e7: (lon * 1e7).round() as i32 })
+        Ok(Self {
+            lat_e7: (lat * 1e7).round() as i32,
+            lon_e7: (lon * 1e7).round() as i32,
+        })
     }
 
     /// Latitude in 1e-7 degrees.
@@ -75,7 +78,9 @@ impl Bearing {
         if !degrees.is_finite() {
             return None;
         }
-        Some(Self(((degrees.rem_euclid(360.0) * 100.0).round() as u32 % 36_000) as u16))
+        Some(Self(
+            ((degrees.rem_euclid(360.0) * 100.0).round() as u32 % 36_000) as u16,
+        ))
     }
 
     /// Degrees clockwise from north, 0.0 to 359.99.
@@ -96,9 +101,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_position() {
-        assert_eq!(Position::from_degrees(f64::NAN, 0.0), Err(PositionError::NotFinite));
+        assert_eq!(
+            Position::from_degrees(f64::NAN, 0.0),
+            Err(PositionError::NotFinite)
+        );
         assert_eq!(Position::from_degrees(90.1, 0.0), Err(PositionError::OutOfRange));
-        assert_eq!(Position::from_degrees(0.0, -180.5), Err(PositionError::OutOfRange));
+        assert_eq!(
+            Position::from_degrees(0.0, -180.5),
+            Err(PositionError::OutOfRange)
+        );
         let p = Position::from_degrees(34.261_034, 108.942_262).unwrap();
         assert_eq!((p.lat_e7(), p.lon_e7()), (342_610_340, 1_089_422_620));
     }

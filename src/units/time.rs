@@ -79,7 +79,10 @@ mod tests {
     fn displays_known_moments() {
         assert_eq!(EventTime::from_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(EventTime::from_ms(-1).to_string(), "1969-12-31T23:59:59.999Z");
-        assert_eq!(EventTime::from_ms(951_782_400_000).to_string(), "2000-02-29T00:00:00.000Z");
+        assert_eq!(
+            EventTime::from_ms(951_782_400_000).to_string(),
+            "2000-02-29T00:00:00.000Z"
+        );
         assert_eq!(EventTime::MAX_PLAUSIBLE.to_string(), "2200-01-01T00:00:00.000Z");
         assert_eq!(EventTime::MIN_PLAUSIBLE.to_string(), "1990-01-01T00:00:00.000Z");
     }
