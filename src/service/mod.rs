@@ -26,8 +26,10 @@ pub mod record;
 pub mod rekey;
 pub mod replay;
 pub mod run;
+pub mod places;
 pub mod schema;
 mod shell;
+pub mod simulate;
 pub mod telemetry;
 
 /// Threads of the engine: as asked for, or one for each core.
