@@ -333,6 +333,14 @@ fn a_miss_is_a_miss_also_where_nothing_is_said() {
 }
 
 #[test]
+fn standing_is_known_and_no_data_is_not() {
+    let folders = Folders::new();
+    folders.states(&[(11, true, 0.0)]);
+    let busy = &folders.score().congestion.unwrap().scores[0];
+    assert_eq!((busy.hits, busy.misses), (6, 0));
+}
+
+#[test]
 fn incidents_and_faults() {
     let folders = Folders::new();
     let incident = |id: &str, way: i64, edge: &str, severity: &str, from: i64| {
