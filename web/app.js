@@ -2,7 +2,8 @@
 // It computes no traffic figure of its own; what the engine does not know stays grey.
 
 const LEVELS = ['unknown', 'free_flow', 'heavy', 'slow', 'queuing', 'stationary', 'closed']; // in drawing order
-const STALE_S = 120;         // no closed pane for so long: the page says that its picture is old
+const PANE_LATE_S = 120;     // no pane closed for so long (usually every 30 s): the page says that its picture is old
+const AGE_MAX_S = 300;       // panes close, but of traffic so long ago: the engine lags, and the page says so too
 const OUTDATED_MS = 600_000; // a live segment reports every 60 s of event time, so an older state tells nothing
 const RETRY_MAX_MS = 30_000;
 
@@ -13,7 +14,7 @@ const TEXT = {
     dashed: 'Dashed: usual speed, not measured now. Grey: no data.', zoomIn: 'Zoom in', zoomOut: 'Zoom out', zoomFit: 'Show the whole network', zoomTo: 'Show on the map', close: 'Close',
     map: 'Traffic map', mapHelp: 'Arrow keys move, plus and minus zoom, 0 shows everything, Escape closes the details. Everything on the map that needs action is also in the lists.',
     connecting: 'Connecting', live: 'Live', stale: 'Stale', lost: 'Disconnected', notReady: 'Not ready', other: '中文',
-    bannerLost: 'Connection lost: the picture is {0} old. Trying again.', bannerStale: 'No new traffic data for {0}: do not rely on this picture.', bannerNotReady: 'The engine is not ready: {0}',
+    bannerLost: 'Connection lost: the picture is {0} old. Trying again.', bannerStale: 'The newest traffic data is {0} old: do not rely on this picture.', bannerNotReady: 'The engine is not ready: {0}',
     bannerFirst: 'Cannot load data ({0}). Trying again.', noAlerts: 'No open alerts', noWorst: 'No slow segment measured', unnamed: 'Unnamed road', notNow: 'not the present time', unverified: 'scale not verified',
     free_flow: 'Free flow', heavy: 'Heavy', slow: 'Slow', queuing: 'Queuing', stationary: 'Stationary', closed: 'Closed', unknown: 'No data',
     speed: 'Speed', freeSpeed: 'Free-flow speed', typicalSpeed: 'Typical speed', ratio: 'Of free flow', time: 'Travel time', delay: 'Delay', vehicles: 'Vehicles', samples: 'Positions', confidence: 'Confidence', sensor: 'Sensor share',
@@ -28,7 +29,7 @@ const TEXT = {
     dashed: '虚线：历史常态速度，非实测。灰色：无数据。', zoomIn: '放大', zoomOut: '缩小', zoomFit: '显示全路网', zoomTo: '在地图上定位', close: '关闭',
     map: '路况图', mapHelp: '方向键平移，加减号缩放，0 显示全图，Esc 关闭详情。地图上需处置的内容均列于两侧列表。',
     connecting: '连接中', live: '实时', stale: '数据陈旧', lost: '连接中断', notReady: '未就绪', other: 'English',
-    bannerLost: '连接中断：画面已过时 {0}，正在重连。', bannerStale: '已 {0} 无新路况数据：请勿依据此画面决策。', bannerNotReady: '引擎未就绪：{0}',
+    bannerLost: '连接中断：画面已过时 {0}，正在重连。', bannerStale: '最新路况数据已是 {0} 前：请勿依据此画面决策。', bannerNotReady: '引擎未就绪：{0}',
     bannerFirst: '无法加载数据（{0}），正在重试。', noAlerts: '无未解除告警', noWorst: '暂无实测缓行路段', unnamed: '无名道路', notNow: '非当前时刻', unverified: '指数标准未核实',
     free_flow: '畅通', heavy: '车多', slow: '缓行', queuing: '排队', stationary: '停滞', closed: '封闭', unknown: '无数据',
     speed: '速度', freeSpeed: '自由流速度', typicalSpeed: '常态速度', ratio: '与自由流之比', time: '行程时间', delay: '延误', vehicles: '车辆数', samples: '定位点数', confidence: '置信度', sensor: '检测器占比',
@@ -97,7 +98,7 @@ const lengthOf = r => Object.values(r.length_m_by_level ?? {}).reduce((sum, m) =
 const cityRegion = () => [...regions.values()].reduce((best, r) => (!best || lengthOf(r) > lengthOf(best) ? r : best), null);
 
 async function ask(path) {
-  const answer = await fetch(path, { headers: { accept: 'application/geo+json, application/json' } });
+  const answer = await fetch(path, { headers: { accept: 'application/geo+json, application/json' }, signal: AbortSignal.timeout(30_000) });
   if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.detail ?? `${path}: ${answer.status}`);
   return answer.json();
 }
@@ -123,11 +124,16 @@ async function load() {
 const listOf = (answer, key) => (Array.isArray(answer) ? answer : answer[key] ?? answer.items ?? []);
 
 function takeStatus(s) { status = s; statusAt = performance.now(); dirty.lists = true; }
+let misses = 0;
 async function pollStatus() {
   try {
     takeStatus(await ask('/api/v1/status'));
-    if (loaded && mapVersion && status.map_version && status.map_version !== mapVersion) await load(); // the engine came back with another map
-  } catch { /* the stream's state already shows that the engine is away */ }
+    misses = 0;
+    if (loaded && status.map_version !== mapVersion) await load(); // the engine came back with another map
+  } catch {
+    // A connection that died without a word keeps its stream open for ever: two unanswered questions end it.
+    if (++misses >= 2 && link === 'live') { source?.close(); link = 'lost'; again(); }
+  }
 }
 
 let source = null, retryMs = 1000;
@@ -176,7 +182,7 @@ const WIDTH = { motorway: 4.6, trunk: 4.2, primary: 3.6, secondary: 3, tertiary:
 const mercator = lat => Math.log(Math.tan(Math.PI / 4 + lat * Math.PI / 360));
 
 function buildNetwork(net) {
-  if (mapVersion !== null && mapVersion === (status?.map_version ?? '')) return;
+  if (mapVersion !== null && mapVersion === net.map_version) return;
   $('credit').textContent = net.attribution ?? '© OpenStreetMap contributors';
   let box = [180, 90, -180, -90];
   for (const f of net.features) for (const [lon, lat] of f.geometry.coordinates) box = [Math.min(box[0], lon), Math.min(box[1], lat), Math.max(box[2], lon), Math.max(box[3], lat)];
@@ -194,7 +200,7 @@ function buildNetwork(net) {
   cells = new Map();
   for (const s of segments) for (const key of cellsOf(s.pts)) { const list = cells.get(key); if (list) list.push(s); else cells.set(key, [s]); }
   selected = selectedAlert = null;
-  mapVersion = status?.map_version ?? '';
+  mapVersion = net.map_version;
   offsetStep = null;
   resize();
   fromHash() || fit(bounds);
@@ -469,11 +475,13 @@ function showLists() {
   showVitals();
 }
 
-const ageS = () => (status && known(status.age_s) ? Number(status.age_s) + (performance.now() - statusAt) / 1000 : null);
-const staleness = () => link === 'lost' || (ageS() ?? 0) > STALE_S;
+const sinceStatus = value => (known(value) ? Number(value) + (performance.now() - statusAt) / 1000 : null);
+const ageS = () => sinceStatus(status?.age_s);
+const isOld = () => (sinceStatus(status?.since_last_pane_s) ?? 0) > PANE_LATE_S || (ageS() ?? 0) > AGE_MAX_S;
+const staleness = () => link === 'lost' || isOld();
 
 function showVitals() {
-  const age = ageS(), old = (age ?? 0) > STALE_S, notReady = status?.ready === false;
+  const age = ageS(), old = isOld(), notReady = status?.ready === false;
   const look = link === 'lost' ? ['lost', 'lost'] : link === 'connecting' ? ['wait', 'connecting'] : old ? ['lost', 'stale'] : notReady ? ['wait', 'notReady'] : ['live', 'live'];
   $('link').className = `chip ${look[0]}`;
   if ($('link-text').textContent !== t(look[1])) $('link-text').textContent = t(look[1]);
@@ -487,7 +495,7 @@ function showVitals() {
   $('coverage').textContent = pct(status?.coverage_ratio ?? cityRegion()?.coverage_ratio);
   const r = status?.records;
   $('records').textContent = r && known(r.read) && r.read > 0 ? `${num(r.used)} (${pct(r.used / r.read)})` : '–';
-  const text = !loaded && loadError ? t('bannerFirst', loadError) : link === 'lost' ? t('bannerLost', span(age)) : old ? t('bannerStale', span(age)) : notReady ? t('bannerNotReady', status.reason ?? '') : '';
+  const text = !loaded && loadError ? t('bannerFirst', loadError) : link === 'lost' ? t('bannerLost', span(age)) : old ? t('bannerStale', span(age ?? sinceStatus(status.since_last_pane_s))) : notReady ? t('bannerNotReady', status.reason ?? '') : '';
   if ($('banner').textContent !== text) $('banner').textContent = text; // screen readers speak on change only
   $('banner').hidden = !text;
 }

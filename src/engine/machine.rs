@@ -459,6 +459,11 @@ impl Engine {
         self.logs[usize::from(log)].ingest.watermark()
     }
 
+    /// Whether one log has ended.
+    pub fn ended(&self, log: LogIndex) -> bool {
+        self.logs[usize::from(log)].ingest.ended()
+    }
+
     /// Greatest accepted event time of one log.
     pub fn greatest(&self, log: LogIndex) -> Option<EventTime> {
         self.logs[usize::from(log)].ingest.greatest()

@@ -2,12 +2,17 @@
 //! links and sensor sites. Built once ([`build`]), kept in one checksummed file ([`file`]), immutable after.
 
 pub mod build;
+#[cfg(test)]
+mod drawn;
 pub mod file;
+mod graph;
 mod index;
 pub mod links;
 pub mod osm;
+mod restrictions;
 pub mod router;
 pub mod sites;
+mod tags;
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,6 +84,53 @@ pub enum RoadClass {
     LivingStreet,
     Busway,
     Service,
+}
+
+impl RoadClass {
+    /// All classes in their order.
+    pub const ALL: [RoadClass; 15] = [
+        Self::Motorway,
+        Self::MotorwayLink,
+        Self::Trunk,
+        Self::TrunkLink,
+        Self::Primary,
+        Self::PrimaryLink,
+        Self::Secondary,
+        Self::SecondaryLink,
+        Self::Tertiary,
+        Self::TertiaryLink,
+        Self::Unclassified,
+        Self::Residential,
+        Self::LivingStreet,
+        Self::Busway,
+        Self::Service,
+    ];
+
+    /// The `highway` value, as it stands in JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Motorway => "motorway",
+            Self::MotorwayLink => "motorway_link",
+            Self::Trunk => "trunk",
+            Self::TrunkLink => "trunk_link",
+            Self::Primary => "primary",
+            Self::PrimaryLink => "primary_link",
+            Self::Secondary => "secondary",
+            Self::SecondaryLink => "secondary_link",
+            Self::Tertiary => "tertiary",
+            Self::TertiaryLink => "tertiary_link",
+            Self::Unclassified => "unclassified",
+            Self::Residential => "residential",
+            Self::LivingStreet => "living_street",
+            Self::Busway => "busway",
+            Self::Service => "service",
+        }
+    }
+
+    /// The class of an OSM `highway` value, `None` if it is no road for motor vehicles.
+    pub fn from_highway(highway: &str) -> Option<Self> {
+        tags::class_of(highway)
+    }
 }
 
 /// Properties of a segment that are yes or no.
@@ -167,6 +219,7 @@ pub struct Candidate {
     pub bearing: Bearing,
 }
 
-pub use build::{BuildReport, BuildSettings, Network};
+pub use build::{BuildReport, BuildSettings};
 pub use file::MapFileError;
+pub use graph::Network;
 pub use index::SpatialIndex;

@@ -1,6 +1,9 @@
 //! What the builder needs of OpenStreetMap: nodes, ways and turn restrictions, from a file or made by the simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+#[cfg(feature = "service")]
+use std::path::PathBuf;
 
 /// A node that a way uses.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,4 +53,581 @@ pub struct OsmData {
     pub ways: Vec<OsmWay>,
     /// Turn restrictions in order of id.
     pub restrictions: Vec<OsmRestriction>,
+}
+
+impl OsmData {
+    /// Sorts ways and restrictions by id and drops nodes that no way uses, so that equal extracts are equal data.
+    pub fn normalise(&mut self) {
+        self.ways
+            .sort_by(|a, b| (a.id, &a.nodes, &a.tags).cmp(&(b.id, &b.nodes, &b.tags)));
+        self.ways.dedup_by_key(|w| w.id);
+        self.restrictions.sort_by(|a, b| {
+            (a.id, a.from, a.to, &a.via_node, &a.via_ways).cmp(&(
+                b.id,
+                b.from,
+                b.to,
+                &b.via_node,
+                &b.via_ways,
+            ))
+        });
+        self.restrictions.dedup();
+        let used: BTreeSet<i64> = self.ways.iter().flat_map(|w| w.nodes.iter().copied()).collect();
+        self.nodes.retain(|id, _| used.contains(id));
+    }
+}
+
+/// A member of a restriction relation.
+#[cfg_attr(not(feature = "service"), allow(dead_code))]
+#[derive(Clone, Debug, PartialEq)]
+struct Member {
+    way: bool,
+    id: i64,
+    role: String,
+}
+
+/// One restriction for each pair of a `from` and a `to` way (`no_entry` and `no_exit` may have several).
+#[cfg_attr(not(feature = "service"), allow(dead_code))]
+fn restrictions_of(id: i64, members: &[Member], tags: &BTreeMap<String, String>) -> Vec<OsmRestriction> {
+    let ways = |role: &str| -> Vec<i64> {
+        members
+            .iter()
+            .filter(|m| m.way && m.role == role)
+            .map(|m| m.id)
+            .collect()
+    };
+    let via_node = members.iter().find(|m| !m.way && m.role == "via").map(|m| m.id);
+    let via_ways = if via_node.is_some() {
+        Vec::new()
+    } else {
+        ways("via")
+    };
+    let mut out = Vec::new();
+    for from in ways("from") {
+        for to in ways("to") {
+            out.push(OsmRestriction {
+                id,
+                from,
+                via_node,
+                via_ways: via_ways.clone(),
+                to,
+                tags: tags.clone(),
+            });
+        }
+    }
+    out
+}
+
+/// Whether a relation's tags make it a turn restriction.
+#[cfg_attr(not(feature = "service"), allow(dead_code))]
+fn is_restriction(tags: &BTreeMap<String, String>) -> bool {
+    tags.get("type")
+        .is_some_and(|t| t == "restriction" || t.starts_with("restriction:"))
+}
+
+/// Writes an extract as OSM XML: nodes, ways, restrictions, in order of id.
+///
+/// What [`OsmData::read_xml`] makes of it is equal to `osm`, if that is normalised and every way is a road.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_xml(osm: &OsmData, mut out: impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "<?xml version='1.0' encoding='UTF-8'?>\n<osm version=\"0.6\" generator=\"viaflux\">"
+    )?;
+    for (id, node) in &osm.nodes {
+        write!(
+            out,
+            " <node id=\"{id}\" lat=\"{}\" lon=\"{}\"",
+            node.lat, node.lon
+        )?;
+        if node.tags.is_empty() {
+            writeln!(out, "/>")?;
+        } else {
+            writeln!(out, ">")?;
+            write_tags(&mut out, &node.tags)?;
+            writeln!(out, " </node>")?;
+        }
+    }
+    for way in &osm.ways {
+        writeln!(out, " <way id=\"{}\">", way.id)?;
+        for node in &way.nodes {
+            writeln!(out, "  <nd ref=\"{node}\"/>")?;
+        }
+        write_tags(&mut out, &way.tags)?;
+        writeln!(out, " </way>")?;
+    }
+    for r in &osm.restrictions {
+        writeln!(out, " <relation id=\"{}\">", r.id)?;
+        writeln!(out, "  <member type=\"way\" ref=\"{}\" role=\"from\"/>", r.from)?;
+        if let Some(node) = r.via_node {
+            writeln!(out, "  <member type=\"node\" ref=\"{node}\" role=\"via\"/>")?;
+        }
+        for way in &r.via_ways {
+            writeln!(out, "  <member type=\"way\" ref=\"{way}\" role=\"via\"/>")?;
+        }
+        writeln!(out, "  <member type=\"way\" ref=\"{}\" role=\"to\"/>", r.to)?;
+        write_tags(&mut out, &r.tags)?;
+        writeln!(out, " </relation>")?;
+    }
+    writeln!(out, "</osm>")?;
+    out.flush()
+}
+
+fn write_tags(out: &mut impl Write, tags: &BTreeMap<String, String>) -> io::Result<()> {
+    for (k, v) in tags {
+        writeln!(out, "  <tag k=\"{}\" v=\"{}\"/>", escaped(k), escaped(v))?;
+    }
+    Ok(())
+}
+
+/// Text for an attribute in double quotes. Characters that XML cannot hold are left out.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\t' => out.push_str("&#9;"),
+            '\n' => out.push_str("&#10;"),
+            '\r' => out.push_str("&#13;"),
+            c if c < ' ' || c == '\u{FFFE}' || c == '\u{FFFF}' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Why an extract cannot be read.
+#[cfg(feature = "service")]
+#[derive(Debug, thiserror::Error)]
+pub enum OsmError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file does not begin as OSM PBF does.
+    #[error("{} is not an OSM PBF file (it does not begin with an OSMHeader block)", path.display())]
+    NotPbf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file begins well and then breaks off or is damaged.
+    #[error("{} is a damaged or truncated OSM PBF file: {what}; fetch it again", path.display())]
+    Pbf {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        what: String,
+    },
+    /// The text is not well-formed OSM XML.
+    #[error("OSM XML, byte {position}: {what}")]
+    Xml {
+        /// Place in the text.
+        position: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The file is not well-formed OSM XML.
+    #[error("{} is not readable: {source}", path.display())]
+    XmlFile {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<OsmError>,
+    },
+}
+
+#[cfg(feature = "service")]
+mod read {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Read};
+    use std::path::Path;
+
+    use osmpbf::{Element, ElementReader, RelMemberType};
+    use quick_xml::events::{BytesStart, Event};
+    use quick_xml::{Reader, XmlVersion};
+
+    use super::super::tags::{self, Tags};
+    use super::*;
+
+    impl OsmData {
+        /// Reads an extract, PBF or XML, whichever the file's first byte says.
+        ///
+        /// # Errors
+        /// [`OsmError`], which names the file.
+        pub fn read(path: impl AsRef<Path>) -> Result<OsmData, OsmError> {
+            let path = path.as_ref();
+            let io = |source| OsmError::Io {
+                path: path.to_owned(),
+                source,
+            };
+            let mut input = BufReader::new(File::open(path).map_err(io)?);
+            let start = input.fill_buf().map_err(io)?;
+            // '<', or a byte order mark before it; a PBF file begins with the zero bytes of a small length.
+            if matches!(start.first(), Some(b'<' | 0xEF | b' ' | b'\n' | b'\r' | b'\t')) {
+                OsmData::read_xml(input).map_err(|e| OsmError::XmlFile {
+                    path: path.to_owned(),
+                    source: Box::new(e),
+                })
+            } else {
+                OsmData::read_pbf(path)
+            }
+        }
+
+        /// Reads the roads, their nodes and the turn restrictions of an OSM PBF file.
+        ///
+        /// Kept are ways whose `highway` value is one of roads, the nodes they use (with the tags that the build
+        /// reads) and relations `type=restriction`. Blocks are decoded in parallel; the result does not depend on it.
+        ///
+        /// # Errors
+        /// [`OsmError`], which names the file.
+        pub fn read_pbf(path: impl AsRef<Path>) -> Result<OsmData, OsmError> {
+            let path = path.as_ref();
+            let io = |source| OsmError::Io {
+                path: path.to_owned(),
+                source,
+            };
+            let pbf = |e: osmpbf::Error| OsmError::Pbf {
+                path: path.to_owned(),
+                what: e.to_string(),
+            };
+
+            let mut head = [0u8; 15];
+            File::open(path)
+                .map_err(io)?
+                .read_exact(&mut head)
+                .map_err(|e| match e.kind() {
+                    io::ErrorKind::UnexpectedEof => OsmError::NotPbf {
+                        path: path.to_owned(),
+                    },
+                    _ => io(e),
+                })?;
+            if &head[4..] != b"\x0a\x09OSMHeader" {
+                return Err(OsmError::NotPbf {
+                    path: path.to_owned(),
+                });
+            }
+
+            let reader = ElementReader::from_path(path).map_err(pbf)?;
+            let (ways, restrictions) = reader
+                .par_map_reduce(
+                    roads_of,
+                    || (Vec::new(), Vec::new()),
+                    |a, b| (joined(a.0, b.0), joined(a.1, b.1)),
+                )
+                .map_err(pbf)?;
+            let mut osm = OsmData {
+                nodes: BTreeMap::new(),
+                ways,
+                restrictions,
+            };
+            let mut used: Vec<i64> = osm.ways.iter().flat_map(|w| w.nodes.iter().copied()).collect();
+            used.sort_unstable();
+            used.dedup();
+            let reader = ElementReader::from_path(path).map_err(pbf)?;
+            let mut nodes = reader
+                .par_map_reduce(|e| node_of(e, &used), Vec::new, joined)
+                .map_err(pbf)?;
+            // A repeated id would depend on the order of decoding; the order of contents does not.
+            nodes.sort_by(|a: &(i64, OsmNode), b| {
+                (a.0, &a.1.tags)
+                    .cmp(&(b.0, &b.1.tags))
+                    .then(a.1.lat.total_cmp(&b.1.lat))
+                    .then(a.1.lon.total_cmp(&b.1.lon))
+            });
+            nodes.dedup_by_key(|n| n.0);
+            osm.nodes = nodes.into_iter().collect();
+            osm.normalise();
+            Ok(osm)
+        }
+
+        /// Reads the roads, their nodes and the turn restrictions of OSM XML. Deleted objects are left out.
+        ///
+        /// # Errors
+        /// [`OsmError::Xml`] with the place.
+        pub fn read_xml(input: impl BufRead) -> Result<OsmData, OsmError> {
+            XmlReader::new(input).read()
+        }
+    }
+
+    /// The longer list with the shorter one appended.
+    fn joined<T>(mut a: Vec<T>, mut b: Vec<T>) -> Vec<T> {
+        if a.len() < b.len() {
+            std::mem::swap(&mut a, &mut b);
+        }
+        a.append(&mut b);
+        a
+    }
+
+    fn owned<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) -> Tags {
+        tags.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+
+    fn roads_of(element: Element<'_>) -> (Vec<OsmWay>, Vec<OsmRestriction>) {
+        match element {
+            Element::Way(way) if way.tags().any(|(k, _)| k == "highway") => {
+                let tags = owned(way.tags());
+                if tags::is_road(&tags) {
+                    return (
+                        vec![OsmWay {
+                            id: way.id(),
+                            nodes: way.refs().collect(),
+                            tags,
+                        }],
+                        Vec::new(),
+                    );
+                }
+            }
+            Element::Relation(relation) if relation.tags().any(|(k, _)| k == "type") => {
+                let tags = owned(relation.tags());
+                if is_restriction(&tags) {
+                    let members: Vec<Member> = relation
+                        .members()
+                        .filter(|m| m.member_type != RelMemberType::Relation)
+                        .map(|m| Member {
+                            way: m.member_type == RelMemberType::Way,
+                            id: m.member_id,
+                            role: m.role().unwrap_or_default().to_owned(),
+                        })
+                        .collect();
+                    return (Vec::new(), restrictions_of(relation.id(), &members, &tags));
+                }
+            }
+            _ => {}
+        }
+        (Vec::new(), Vec::new())
+    }
+
+    fn node_of(element: Element<'_>, used: &[i64]) -> Vec<(i64, OsmNode)> {
+        let is_used = |id: i64| used.binary_search(&id).is_ok();
+        let read = |k: &&str| tags::NODE_KEYS.contains(k);
+        match element {
+            Element::Node(n) if is_used(n.id()) => {
+                let tags = owned(n.tags().filter(|(k, _)| read(k)));
+                vec![(
+                    n.id(),
+                    OsmNode {
+                        lat: n.lat(),
+                        lon: n.lon(),
+                        tags,
+                    },
+                )]
+            }
+            Element::DenseNode(n) if is_used(n.id()) => {
+                let tags = owned(n.tags().filter(|(k, _)| read(k)));
+                vec![(
+                    n.id(),
+                    OsmNode {
+                        lat: n.lat(),
+                        lon: n.lon(),
+                        tags,
+                    },
+                )]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The object whose children are being read.
+    enum Open {
+        Nothing,
+        Node(i64, OsmNode),
+        Way(OsmWay),
+        Relation {
+            id: i64,
+            members: Vec<Member>,
+            tags: Tags,
+        },
+        /// A deleted object.
+        Skipped,
+    }
+
+    struct XmlReader<R: BufRead> {
+        reader: Reader<R>,
+        osm: OsmData,
+        open: Open,
+    }
+
+    impl<R: BufRead> XmlReader<R> {
+        fn new(input: R) -> Self {
+            Self {
+                reader: Reader::from_reader(input),
+                osm: OsmData::default(),
+                open: Open::Nothing,
+            }
+        }
+
+        fn fail(&self, what: impl Into<String>) -> OsmError {
+            OsmError::Xml {
+                position: self.reader.buffer_position(),
+                what: what.into(),
+            }
+        }
+
+        fn read(mut self) -> Result<OsmData, OsmError> {
+            let mut buffer = Vec::new();
+            let (mut root, mut ended) = (false, false);
+            loop {
+                buffer.clear();
+                match self.reader.read_event_into(&mut buffer) {
+                    Ok(Event::Start(e)) => {
+                        if root {
+                            self.start(&e)?;
+                        } else if name(&e) == "osm" {
+                            root = true;
+                        } else {
+                            return Err(self.fail(format!("the root element is <{}>, not <osm>", name(&e))));
+                        }
+                    }
+                    Ok(Event::Empty(e)) if root => {
+                        self.start(&e)?;
+                        self.end(&name(&e));
+                    }
+                    Ok(Event::Empty(e)) if name(&e) == "osm" => (root, ended) = (true, true),
+                    Ok(Event::End(e)) => {
+                        let element = e.name().as_ref().to_owned();
+                        ended |= element == "osm";
+                        self.end(&element);
+                    }
+                    Ok(Event::Eof) if root && ended => break,
+                    Ok(Event::Eof) if root => return Err(self.fail("the text ends before </osm>: truncated")),
+                    Ok(Event::Eof) => return Err(self.fail("there is no <osm> element")),
+                    Ok(_) => {}
+                    Err(e) => return Err(self.fail(e.to_string())),
+                }
+            }
+            self.osm.normalise();
+            Ok(self.osm)
+        }
+
+        fn start(&mut self, e: &BytesStart<'_>) -> Result<(), OsmError> {
+            match (name(e).as_str(), &mut self.open) {
+                ("node", _) => {
+                    let id = self.number(e, "id")?;
+                    self.open = if self.deleted(e)? {
+                        Open::Skipped
+                    } else {
+                        let (lat, lon) = (self.number(e, "lat")?, self.number(e, "lon")?);
+                        Open::Node(
+                            id,
+                            OsmNode {
+                                lat,
+                                lon,
+                                tags: Tags::new(),
+                            },
+                        )
+                    };
+                }
+                ("way", _) => {
+                    let id = self.number(e, "id")?;
+                    self.open = if self.deleted(e)? {
+                        Open::Skipped
+                    } else {
+                        Open::Way(OsmWay {
+                            id,
+                            ..OsmWay::default()
+                        })
+                    };
+                }
+                ("relation", _) => {
+                    let id = self.number(e, "id")?;
+                    self.open = if self.deleted(e)? {
+                        Open::Skipped
+                    } else {
+                        Open::Relation {
+                            id,
+                            members: Vec::new(),
+                            tags: Tags::new(),
+                        }
+                    };
+                }
+                ("nd", Open::Way(_)) => {
+                    let node = self.number(e, "ref")?;
+                    if let Open::Way(way) = &mut self.open {
+                        way.nodes.push(node);
+                    }
+                }
+                ("member", Open::Relation { .. }) => {
+                    let kind = self.attribute(e, "type")?.unwrap_or_default();
+                    if kind != "relation" {
+                        let member = Member {
+                            way: kind == "way",
+                            id: self.number(e, "ref")?,
+                            role: self.attribute(e, "role")?.unwrap_or_default(),
+                        };
+                        if let Open::Relation { members, .. } = &mut self.open {
+                            members.push(member);
+                        }
+                    }
+                }
+                ("tag", Open::Node(..) | Open::Way(_) | Open::Relation { .. }) => {
+                    let key = self
+                        .attribute(e, "k")?
+                        .ok_or_else(|| self.fail("<tag> without `k`"))?;
+                    let value = self
+                        .attribute(e, "v")?
+                        .ok_or_else(|| self.fail("<tag> without `v`"))?;
+                    match &mut self.open {
+                        Open::Node(_, node) => node.tags.insert(key, value),
+                        Open::Way(way) => way.tags.insert(key, value),
+                        Open::Relation { tags, .. } => tags.insert(key, value),
+                        Open::Nothing | Open::Skipped => None,
+                    };
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+
+        fn end(&mut self, element: &str) {
+            if !matches!(element, "node" | "way" | "relation") {
+                return;
+            }
+            match std::mem::replace(&mut self.open, Open::Nothing) {
+                Open::Node(id, node) => {
+                    self.osm.nodes.insert(id, node);
+                }
+                Open::Way(way) if tags::is_road(&way.tags) => self.osm.ways.push(way),
+                Open::Relation { id, members, tags } if is_restriction(&tags) => {
+                    self.osm.restrictions.extend(restrictions_of(id, &members, &tags));
+                }
+                _ => {}
+            }
+        }
+
+        fn deleted(&self, e: &BytesStart<'_>) -> Result<bool, OsmError> {
+            Ok(self.attribute(e, "action")?.as_deref() == Some("delete")
+                || self.attribute(e, "visible")?.as_deref() == Some("false"))
+        }
+
+        fn attribute(&self, e: &BytesStart<'_>, key: &str) -> Result<Option<String>, OsmError> {
+            let found = e.try_get_attribute(key).map_err(|x| self.fail(x.to_string()))?;
+            found
+                .map(|a| {
+                    a.normalized_value(XmlVersion::Implicit1_0)
+                        .map(|v| v.into_owned())
+                })
+                .transpose()
+                .map_err(|x| self.fail(x.to_string()))
+        }
+
+        fn number<T: std::str::FromStr>(&self, e: &BytesStart<'_>, key: &str) -> Result<T, OsmError> {
+            let text = self
+                .attribute(e, key)?
+                .ok_or_else(|| self.fail(format!("<{}> without `{key}`", name(e))))?;
+            text.parse()
+                .map_err(|_| self.fail(format!("<{}>: {key}=\"{text}\" is no number", name(e))))
+        }
+    }
+
+    fn name(e: &BytesStart<'_>) -> String {
+        e.name().as_ref().to_owned()
+    }
 }

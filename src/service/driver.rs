@@ -164,6 +164,14 @@ impl Driver {
         output.refused.clear();
         output.matches.clear();
         output.closed.clear();
+        self.checkpoint_if_due()
+    }
+
+    /// Keeps a checkpoint if the last one is old enough.
+    ///
+    /// # Errors
+    /// What could not be delivered.
+    pub fn checkpoint_if_due(&mut self) -> Result<()> {
         if self.checkpoints.is_some() && self.last.elapsed() >= self.every {
             self.checkpoint()?;
         }

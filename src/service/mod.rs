@@ -1,5 +1,7 @@
 //! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
+#[cfg(feature = "kafka")]
+pub mod brokers;
 pub mod check;
 pub mod checkpoints;
 pub mod city;
@@ -8,6 +10,29 @@ pub mod completions;
 pub mod config;
 pub mod driver;
 pub mod evaluate;
+pub mod files;
+pub mod idle;
+#[cfg(feature = "kafka")]
+pub mod live;
 pub mod log;
+pub mod pace;
+mod progress;
+#[cfg(feature = "kafka")]
+pub mod produce;
+#[cfg(feature = "kafka")]
+pub mod record;
+#[cfg(feature = "kafka")]
+pub mod rekey;
 pub mod replay;
+pub mod run;
 pub mod schema;
+mod shell;
+pub mod telemetry;
+
+/// Threads of the engine: as asked for, or one for each core.
+pub(crate) fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}

@@ -1,6 +1,7 @@
 //! `viaflux replay`: files through the engine, as fast as they can be read or at a pace.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,14 +11,12 @@ use super::city::City;
 use super::cli::Global;
 use super::config::{Config, Source, SourceKind};
 use super::driver::Driver;
-use crate::engine::{Batch, Engine, LogIndex};
+use super::files::{Drive, Files};
+use super::pace::Speed;
+use crate::engine::Engine;
 use crate::ingest::Feed;
 use crate::sink::file::OutputFile;
-use crate::source::file::{BATCH_RECORDS, FileInput, FileSource};
-use crate::units::EventTime;
 
-/// Records of a batch when replay keeps a pace: small, so that time passes evenly.
-const PACED_RECORDS: usize = 64;
 /// Wall time between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -72,53 +71,6 @@ pub struct ReplayArgs {
     /// Bring files into the order of event time first (reads them whole)
     #[arg(long, conflicts_with = "matches")]
     sort: bool,
-}
-
-/// How fast to replay.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Speed {
-    /// As fast as possible.
-    Max,
-    /// So many times as fast as the events happened.
-    Times(f64),
-}
-
-impl std::str::FromStr for Speed {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "max" {
-            return Ok(Self::Max);
-        }
-        match text.trim_end_matches('x').parse::<f64>() {
-            Ok(n) if n > 0.0 && n.is_finite() => Ok(Self::Times(n)),
-            _ => Err(format!("`{text}` is no speed; write max, or a number above 0 such as 10")),
-        }
-    }
-}
-
-/// Sleeps so that event time passes at a given multiple of wall time.
-#[derive(Debug)]
-pub struct Pace {
-    speed: Speed,
-    begin: Option<(EventTime, Instant)>,
-}
-
-impl Pace {
-    /// A pace that begins with the first moment it is told.
-    pub fn new(speed: Speed) -> Self {
-        Self { speed, begin: None }
-    }
-
-    /// Waits until `now` is due.
-    pub fn wait(&mut self, now: Option<EventTime>) {
-        let (Speed::Times(n), Some(now)) = (self.speed, now) else { return };
-        let (first, since) = *self.begin.get_or_insert((now, Instant::now()));
-        let due = Duration::from_secs_f64((now.since(first).max(0)) as f64 / 1000.0 / n);
-        if let Some(rest) = due.checked_sub(since.elapsed()) {
-            std::thread::sleep(rest);
-        }
-    }
 }
 
 impl ReplayArgs {
@@ -201,59 +153,12 @@ impl ReplayArgs {
         if !self.log.is_empty() {
             return self.drive_log(config, city, threads, files);
         }
-        let paths: Vec<(&Source, &Path)> =
-            config.source.iter().flat_map(|s| s.files().into_iter().map(move |p| (s, p))).collect();
-        let lanes = config.ingest.virtual_partitions;
-        let (mut logs, mut inputs) = (Vec::new(), Vec::new());
-        for (source, path) in &paths {
-            let mapping = source.mapping().map_err(|(_, problem)| anyhow::anyhow!(problem))?;
-            let input = FileInput::open(path, mapping.format)?;
-            let name = path.display().to_string();
-            logs.push(city.log(config, source, name, input.header(), lanes, self.matches)?);
-            inputs.push(input);
-        }
+        let (input, logs) = Files::open(config, city, self.matches)?;
         let engine = Engine::new(city.setup(config, logs, threads, self.matches));
         let out = Some((self.out.as_path(), files));
         let mut driver = Driver::new(engine, out, Vec::new(), self.state.as_deref(), CHECKPOINT_EVERY)?;
-
-        let records = if self.speed == Speed::Max { BATCH_RECORDS } else { PACED_RECORDS };
-        let mut open: Vec<(LogIndex, FileSource)> = Vec::new();
-        for (i, input) in inputs.into_iter().enumerate() {
-            let log = i as LogIndex;
-            let from = driver.engine().next_offset(log);
-            let file = if self.sort {
-                let decoder = driver.engine().decoder(log);
-                input.sorted(log, from, records, |line| Some(decoder.decode(line, 0).ok()?.event.time()))?
-            } else {
-                input.start(log, from, records)
-            };
-            open.push((log, file));
-        }
-        let progress = super::progress(paths.iter().map(|(_, p)| *p));
-        let mut pace = Pace::new(self.speed);
-        // Results do not depend on which log is read next; the one that is furthest behind holds the others
-        // up, so reading it keeps memory small.
-        while let Some(k) = (0..open.len()).min_by_key(|&k| (driver.engine().watermark(open[k].0), k)) {
-            let (log, file) = &open[k];
-            let log = *log;
-            match file.next()? {
-                Some(batch) => {
-                    progress.inc(batch.len() as u64);
-                    driver.take(&batch)?;
-                    pace.wait(driver.engine().greatest(log));
-                }
-                None => {
-                    open.remove(k);
-                    if !self.no_drain {
-                        let mut batch = Batch::default();
-                        batch.end(log);
-                        driver.take(&batch)?;
-                    }
-                }
-            }
-        }
-        progress.finish_and_clear();
-        driver.finish()?;
+        let how = Drive { speed: self.speed, drain: !self.no_drain, sort: self.sort };
+        input.drive(&mut driver, how, &AtomicBool::new(false))?;
         Ok(driver)
     }
 }

@@ -1,3 +1,8 @@
 //! sink: where publications go.
 
 pub mod file;
+pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod metrics;
+pub mod prometheus;

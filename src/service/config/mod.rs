@@ -16,7 +16,7 @@ pub use diagnostic::{ConfigError, Place, Problem};
 pub use document::{document, example};
 pub use load::{Loaded, Override, load};
 pub use model::{
-    Admin, Baseline, Config, Kafka, Log, LogFormat, Map, Metrics, Profile, Server, Sink, SinkKind, SinkTopics,
+    Baseline, Config, Kafka, Log, LogFormat, Map, Metrics, Profile, Sink, SinkKind, SinkTopics,
 };
 pub use schema::json_schema;
 pub use source::{

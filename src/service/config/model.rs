@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::source::Source;
+use crate::sink::http::{AdminSettings, ServerSettings};
 use crate::{aggregate, assess, ingest, locate, publish};
 
 /// The whole configuration. Every key has a default that works on one machine.
@@ -34,9 +35,9 @@ pub struct Config {
     /// Connection to Kafka, shared by all sources and sinks of kind `kafka`.
     pub kafka: Kafka,
     /// Listener for people: page, API, live stream.
-    pub server: Server,
+    pub server: ServerSettings,
     /// Listener for machines: metrics and probes.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// Log on stderr.
     pub log: Log,
     /// Metrics at `/metrics`.
@@ -57,8 +58,8 @@ impl Default for Config {
             source: vec![Source::probes(), Source::sensors()],
             sink: vec![Sink::default()],
             kafka: Kafka::default(),
-            server: Server::default(),
-            admin: Admin::default(),
+            server: ServerSettings::default(),
+            admin: AdminSettings::default(),
             log: Log::default(),
             metrics: Metrics::default(),
         }
@@ -246,50 +247,6 @@ fn properties<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Str
             (key, text)
         })
         .collect())
-}
-
-/// Listener for people: page, API, live stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Server {
-    /// Address and port; anything but loopback needs `bearer_token_file` or `allow_anonymous`.
-    pub listen: String,
-    /// File that holds the bearer token that callers of the API must show.
-    pub bearer_token_file: Option<PathBuf>,
-    /// Serve anyone who can reach the address.
-    pub allow_anonymous: bool,
-}
-
-impl Default for Server {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:8080".to_owned(),
-            bearer_token_file: None,
-            allow_anonymous: false,
-        }
-    }
-}
-
-/// Listener for machines: metrics and probes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Address and port; anything but loopback needs `bearer_token_file` or `allow_anonymous`.
-    pub listen: String,
-    /// File that holds the bearer token that scrapers must show.
-    pub bearer_token_file: Option<PathBuf>,
-    /// Serve anyone who can reach the address.
-    pub allow_anonymous: bool,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:9470".to_owned(),
-            bearer_token_file: None,
-            allow_anonymous: false,
-        }
-    }
 }
 
 /// Form of the log.

@@ -1,0 +1,112 @@
+//! Plain files as input logs: opened, read in the order that keeps memory small, driven to their end.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+
+use super::city::City;
+use super::config::{Config, SourceKind};
+use super::driver::Driver;
+use super::pace::{Pace, Speed};
+use crate::engine::{Batch, Engine, LogIndex, LogSpec};
+use crate::source::file::{BATCH_RECORDS, FileInput, FileSource};
+
+/// Records of a batch when a pace is kept: small, so that time passes evenly.
+const PACED_RECORDS: usize = 64;
+
+/// The files of a configuration's sources, open.
+#[derive(Debug)]
+pub struct Files {
+    inputs: Vec<FileInput>,
+}
+
+/// How files are driven.
+#[derive(Clone, Copy, Debug)]
+pub struct Drive {
+    /// Pace.
+    pub speed: Speed,
+    /// Tell the engine where a file ends, so that it closes the last panes.
+    pub drain: bool,
+    /// Bring each file into the order of event time first.
+    pub sort: bool,
+}
+
+impl Files {
+    /// Opens the files of all sources of kind `file`; their logs are in the order of the configuration.
+    ///
+    /// # Errors
+    /// Which file cannot be opened, or which column is missing.
+    pub fn open(config: &Config, city: &City, keep_ids: bool) -> Result<(Self, Vec<LogSpec>)> {
+        let (mut logs, mut inputs) = (Vec::new(), Vec::new());
+        for source in config.source.iter().filter(|s| s.kind == SourceKind::File) {
+            let mapping = source
+                .mapping()
+                .map_err(|(key, problem)| anyhow::anyhow!("source `{}`, {key}: {problem}", source.name()))?;
+            let paths: Vec<PathBuf> = source.files().into_iter().map(PathBuf::from).collect();
+            for path in paths {
+                let input = FileInput::open(&path, mapping.format)?;
+                let name = path.display().to_string();
+                let lanes = config.ingest.virtual_partitions;
+                logs.push(city.log(config, source, name, input.header(), lanes, keep_ids)?);
+                inputs.push(input);
+            }
+        }
+        Ok((Self { inputs }, logs))
+    }
+
+    /// Drives all files to their end, or until `stop`.
+    ///
+    /// Results do not depend on which file is read next; the one that is furthest behind holds the others up,
+    /// so reading it keeps memory small.
+    ///
+    /// # Errors
+    /// What cannot be read, written or delivered.
+    pub fn drive(self, driver: &mut Driver, how: Drive, stop: &AtomicBool) -> Result<()> {
+        let records = if how.speed == Speed::Max { BATCH_RECORDS } else { PACED_RECORDS };
+        let mut open: Vec<(LogIndex, FileSource)> = Vec::new();
+        for (i, input) in self.inputs.into_iter().enumerate() {
+            let log = i as LogIndex;
+            let from = driver.engine().next_offset(log);
+            let file = if how.sort {
+                let decoder = driver.engine().decoder(log);
+                input.sorted(log, from, records, |line| Some(decoder.decode(line, 0).ok()?.event.time()))?
+            } else {
+                input.start(log, from, records)
+            };
+            // A restored log that had ended has nothing more to say.
+            if !driver.engine().ended(log) {
+                open.push((log, file));
+            }
+        }
+        let progress = super::progress::records("replaying");
+        let mut pace = Pace::new(how.speed);
+        while let Some(k) = furthest_behind(driver.engine(), &open) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let log = open[k].0;
+            match open[k].1.next()? {
+                Some(batch) => {
+                    progress.inc(batch.len() as u64);
+                    driver.take(&batch)?;
+                    pace.wait(driver.engine().greatest(log), stop);
+                }
+                None => {
+                    open.remove(k);
+                    if how.drain {
+                        let mut batch = Batch::default();
+                        batch.end(log);
+                        driver.take(&batch)?;
+                    }
+                }
+            }
+        }
+        progress.finish_and_clear();
+        driver.finish()
+    }
+}
+
+fn furthest_behind(engine: &Engine, open: &[(LogIndex, FileSource)]) -> Option<usize> {
+    (0..open.len()).min_by_key(|&k| (engine.watermark(open[k].0), k))
+}

@@ -1,0 +1,353 @@
+//! The loop around the engine while Kafka is its source: batches in, idle marks and offsets out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::city::City;
+use super::config::{Config, SinkKind, Source, Start as ConfiguredStart};
+use super::driver::{Driver, Outlet, payload};
+use super::idle::{IDLE_TIMEOUT_MS, IdleWatch};
+use super::run::{kafka_sources, telemetry};
+use super::shell::Shell;
+use super::telemetry::{LogLabel, wall_clock};
+use crate::engine::{Batch, Engine, LogIndex, LogSpec, Output};
+use crate::publish::Topic;
+use crate::sink::kafka::{DeadLetter, KafkaSink, TopicSpec, ensure_topics};
+use crate::source::kafka::{KafkaConnection, KafkaInput, KafkaSource, SourceEvent, Start, Topics};
+
+/// How often timers are looked at while nothing comes.
+const TICK: Duration = Duration::from_millis(200);
+/// Wall time between two hints of the offsets to Kafka.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// Time for the source to leave its group.
+const LEAVE: Duration = Duration::from_secs(8);
+/// Time for the broker to acknowledge what was published.
+const FLUSH: Duration = Duration::from_secs(40);
+/// Dead letters a second, over all sources.
+const DEAD_LETTERS_PER_S: u32 = 50;
+
+/// A connection with its topics, before the engine is made.
+pub struct Live<'a> {
+    config: &'a Config,
+    city: &'a City,
+    shell: &'a Shell,
+    connection: KafkaConnection,
+    topics: Topics,
+    /// Place in the configuration's Kafka sources, by log.
+    source_of: Vec<usize>,
+}
+
+/// The connection that a configuration names.
+///
+/// # Errors
+/// A password file that cannot be read.
+pub fn connection(config: &Config) -> Result<KafkaConnection> {
+    let kafka = &config.kafka;
+    let mut properties = kafka.properties.clone();
+    let secrets =
+        [("sasl.password", &kafka.sasl_password_file), ("ssl.key.password", &kafka.ssl_key_password_file)];
+    for (property, file) in secrets {
+        if let Some(path) = file {
+            let secret = std::fs::read_to_string(path)
+                .with_context(|| format!("reading the {property} from {}", path.display()))?;
+            properties.insert(property.to_owned(), secret.trim_end().to_owned());
+        }
+    }
+    Ok(KafkaConnection {
+        brokers: kafka.brokers.join(","),
+        group_id: kafka.group_id.clone(),
+        client_id: kafka.client_id.clone(),
+        properties,
+    })
+}
+
+/// The inputs of a configuration, in the order of its sources.
+pub fn inputs(sources: &[&Source]) -> Vec<KafkaInput> {
+    sources
+        .iter()
+        .map(|s| KafkaInput {
+            topic: s.topic().to_owned(),
+            start: match s.start {
+                ConfiguredStart::Ago(ms) => Start::Ago(ms),
+                ConfiguredStart::Earliest => Start::Earliest,
+                ConfiguredStart::Latest => Start::Latest,
+            },
+        })
+        .collect()
+}
+
+impl<'a> Live<'a> {
+    /// Connects and looks up the topics.
+    ///
+    /// # Errors
+    /// No broker, wrong credentials, unknown topics: what was tried and what to do.
+    pub fn open(config: &'a Config, city: &'a City, shell: &'a Shell) -> Result<Self> {
+        let connection = connection(config)?;
+        let sources = kafka_sources(config);
+        let topics = KafkaSource::connect(&connection, &inputs(&sources))?;
+        for topic in &topics.topics {
+            if topic.log_append_time != Some(true) {
+                tracing::warn!(
+                    topic = %topic.name,
+                    "the broker does not stamp its records; clocks that run ahead are held until others agree \
+                     (set message.timestamp.type=LogAppendTime)"
+                );
+            }
+        }
+        let mut source_of = Vec::new();
+        for (k, topic) in topics.topics.iter().enumerate() {
+            source_of.extend(std::iter::repeat_n(k, topic.partitions as usize));
+        }
+        Ok(Self { config, city, shell, connection, topics, source_of })
+    }
+
+    fn specs(&self) -> Result<Vec<LogSpec>> {
+        let sources = kafka_sources(self.config);
+        let mut specs = Vec::new();
+        for (log, &k) in self.topics.logs.iter().zip(&self.source_of) {
+            let name = format!("{}/{}", log.topic, log.partition);
+            specs.push(self.city.log(self.config, sources[k], name, None, 1, false)?);
+        }
+        Ok(specs)
+    }
+
+    /// Runs until `stop`. `driver` makes the driver of an engine with these outlets.
+    ///
+    /// # Errors
+    /// What ended the run before its time.
+    pub fn run(
+        self,
+        driver: impl FnOnce(Engine, Vec<Box<dyn Outlet>>) -> Result<Driver>,
+        threads: usize,
+        stop: &AtomicBool,
+    ) -> Result<Driver> {
+        let sources = kafka_sources(self.config);
+        let labels: Vec<LogLabel> = self.source_of.iter().map(|&k| LogLabel::of(sources[k])).collect();
+        let engine = Engine::new(self.city.setup(self.config, self.specs()?, threads, false));
+        let mut outlets: Vec<Box<dyn Outlet>> =
+            vec![Box::new(telemetry(self.config, self.city, self.shell, "run", labels))];
+        if let Some(sink) = self.sink()? {
+            outlets.push(Box::new(sink));
+        }
+        let mut driver = driver(engine, outlets)?;
+        let logs = self.topics.logs.len();
+        let resume: Vec<Option<u64>> = (0..logs)
+            .map(|l| Some(driver.engine().next_offset(l as LogIndex)).filter(|o| *o > 0))
+            .collect();
+        let (source, events) = KafkaSource::start(&self.connection, &self.topics.logs, &resume)?;
+        self.shell.health.started();
+        let mut turn = Turn {
+            live: &self,
+            source,
+            idle: IdleWatch::new(logs, IDLE_TIMEOUT_MS, wall_clock().ms()),
+            owned: vec![false; logs],
+            marks: Vec::new(),
+            committed: Instant::now(),
+        };
+        let ended = turn.until(&mut driver, &events, stop);
+        turn.commit(&driver);
+        if let Err(error) = turn.source.shutdown(LEAVE) {
+            tracing::warn!(%error, "leaving the group took too long");
+        }
+        ended?;
+        driver.finish()?;
+        Ok(driver)
+    }
+
+    fn sink(&self) -> Result<Option<KafkaOutlet>> {
+        let Some(sink) = self.config.sink.iter().find(|s| s.kind == SinkKind::Kafka) else {
+            return Ok(None);
+        };
+        let topics = BTreeMap::from([
+            (Topic::SegmentState, sink.topics.segment_state.clone()),
+            (Topic::Corridor, sink.topics.corridor.clone()),
+            (Topic::Region, sink.topics.region.clone()),
+            (Topic::AlertEvent, sink.topics.alert_event.clone()),
+            (Topic::AlertState, sink.topics.alert_state.clone()),
+        ]);
+        let mut specs: Vec<TopicSpec> =
+            topics.iter().map(|(topic, name)| TopicSpec::output(*topic, name, 1)).collect();
+        if sink.dead_letters {
+            specs.extend(self.topics.topics.iter().map(|t| TopicSpec::dead_letters(&t.name)));
+        }
+        let made = ensure_topics(&self.connection, &specs, sink.create_topics)?;
+        if !made.is_empty() {
+            tracing::info!(topics = %made.join(", "), "created");
+        }
+        Ok(Some(KafkaOutlet {
+            sink: KafkaSink::new(&self.connection, topics, &self.config.kafka.client_id)?,
+            inputs: self.topics.logs.iter().map(|l| (l.topic.clone(), l.partition)).collect(),
+            dead_letters: sink.dead_letters,
+            second: Instant::now(),
+            letters: 0,
+        }))
+    }
+}
+
+/// The state of the loop.
+struct Turn<'a> {
+    live: &'a Live<'a>,
+    source: KafkaSource,
+    idle: IdleWatch,
+    owned: Vec<bool>,
+    /// Idle marks on their way to the broker.
+    marks: Vec<Receiver<crate::source::kafka::Appended>>,
+    committed: Instant,
+}
+
+impl Turn<'_> {
+    fn until(
+        &mut self,
+        driver: &mut Driver,
+        events: &Receiver<SourceEvent>,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        let mut ticked = Instant::now();
+        while !stop.load(Ordering::Acquire) {
+            match events.recv_timeout(TICK) {
+                Ok(event) => self.event(driver, event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("the Kafka source has stopped"),
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick(driver)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, driver: &mut Driver, event: SourceEvent) -> Result<()> {
+        match event {
+            SourceEvent::Batch(batch) => {
+                let mut spoke = vec![false; self.owned.len()];
+                for record in batch.iter().filter(|r| !r.control) {
+                    spoke[usize::from(record.log)] = true;
+                }
+                driver.take(&batch)?;
+                let now = wall_clock().ms();
+                for log in (0..spoke.len()).filter(|&l| spoke[l]) {
+                    let log = log as LogIndex;
+                    self.idle.records(log, driver.engine().watermark(log), now);
+                }
+            }
+            SourceEvent::CaughtUp(logs) => logs.iter().for_each(|(log, _)| self.idle.caught_up(*log)),
+            SourceEvent::Assigned { owned, total } => {
+                self.live.shell.metrics.rebalanced();
+                self.owned.fill(false);
+                owned.iter().for_each(|log| self.owned[usize::from(*log)] = true);
+                tracing::info!(owned = owned.len(), total, "partitions assigned");
+                if owned.len() == total {
+                    self.live.shell.health.pass("assignment");
+                } else {
+                    // Without all partitions no pane can be closed: nothing is published, records are counted.
+                    self.live.shell.health.fail("assignment", "partial assignment");
+                }
+            }
+            SourceEvent::Lag(lags) => {
+                for (log, records) in lags {
+                    let name = &self.live.topics.logs[usize::from(log)];
+                    self.live.shell.metrics.lag(&name.topic, name.partition, records, None);
+                }
+            }
+            SourceEvent::Gap { log, from, to } => {
+                let name = &self.live.topics.logs[usize::from(log)];
+                tracing::error!(
+                    topic = %name.topic, partition = name.partition, from, to, lost = to - from,
+                    "the broker no longer has these records; what they said is missing from the results"
+                );
+            }
+            SourceEvent::Notice(text) => tracing::warn!("{text}"),
+            SourceEvent::Error(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, driver: &mut Driver) -> Result<()> {
+        self.live.shell.health.beat();
+        self.marks.retain(|answer| match answer.try_recv() {
+            Ok(Err(error)) => {
+                tracing::error!(
+                    %error,
+                    "an idle mark was not written; a silent partition holds the panes open until this process \
+                     may write to its input topics"
+                );
+                false
+            }
+            Ok(Ok(_)) | Err(crossbeam_channel::TryRecvError::Disconnected) => false,
+            Err(crossbeam_channel::TryRecvError::Empty) => true,
+        });
+        let engine = driver.engine();
+        let watermarks: Vec<_> = (0..self.owned.len()).map(|l| engine.watermark(l as LogIndex)).collect();
+        for (log, control) in self.idle.due(&watermarks, wall_clock().ms()) {
+            if self.owned[usize::from(log)] {
+                self.marks.push(self.source.append_control(log, &control.encode())?);
+            }
+        }
+        if self.committed.elapsed() >= COMMIT_EVERY {
+            self.commit(driver);
+        }
+        driver.checkpoint_if_due()
+    }
+
+    /// Hints at the offsets; nothing rests on them, but lag is shown by them.
+    fn commit(&mut self, driver: &Driver) {
+        self.committed = Instant::now();
+        let next: Vec<(LogIndex, u64)> = (0..self.owned.len())
+            .filter(|&l| self.owned[l])
+            .map(|l| (l as LogIndex, driver.engine().next_offset(l as LogIndex)))
+            .filter(|(_, offset)| *offset > 0)
+            .collect();
+        self.source.commit(&next);
+    }
+}
+
+/// Publishes to Kafka.
+struct KafkaOutlet {
+    sink: KafkaSink,
+    /// Topic and partition of each input log.
+    inputs: Vec<(String, i32)>,
+    dead_letters: bool,
+    second: Instant,
+    letters: u32,
+}
+
+impl Outlet for KafkaOutlet {
+    fn take(&mut self, _: &Engine, batch: &Batch, output: &Output) -> Result<()> {
+        for publication in &output.publications {
+            self.sink.publish(publication, &[])?;
+        }
+        if self.dead_letters {
+            for refusal in &output.refused {
+                if self.second.elapsed() >= Duration::from_secs(1) {
+                    self.second = Instant::now();
+                    self.letters = 0;
+                }
+                if self.letters >= DEAD_LETTERS_PER_S {
+                    break;
+                }
+                let Some(value) = payload(batch, refusal) else { continue };
+                self.letters += 1;
+                let (topic, partition) = &self.inputs[usize::from(refusal.log)];
+                self.sink.dead_letter(&DeadLetter {
+                    topic,
+                    partition: *partition,
+                    offset: refusal.offset,
+                    key: &[],
+                    value,
+                    reason: refusal.reason.label(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.sink.flush(FLUSH)?;
+        Ok(())
+    }
+}

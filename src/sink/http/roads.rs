@@ -1,0 +1,218 @@
+//! What the HTTP side asks of the map, and the map as GeoJSON.
+
+use std::fmt::Write as _;
+
+use crate::network::{Candidate, Network, RoadClass, Segment, SegmentFlags, SegmentIndex, SegmentKey};
+use crate::units::{Bearing, Position};
+
+/// The questions that the HTTP side asks of the road network, so that it can be tried with roads drawn by hand.
+pub trait Roads: Send + Sync {
+    /// Version of the map.
+    fn version(&self) -> &str;
+    /// All segments, by index.
+    fn segments(&self) -> &[Segment];
+    /// Street name, if any.
+    fn name(&self, i: SegmentIndex) -> Option<&str>;
+    /// Shape in order of travel.
+    fn geometry(&self, i: SegmentIndex) -> Vec<Position>;
+    /// The segment of a stable key.
+    fn find(&self, key: SegmentKey) -> Option<SegmentIndex>;
+    /// All segments within `radius_mm`, by distance, then bearing, then index; `out` is cleared first.
+    fn candidates(&self, at: Position, radius_mm: u32, out: &mut Vec<Candidate>);
+}
+
+impl Roads for Network {
+    fn version(&self) -> &str {
+        Network::version(self)
+    }
+    fn segments(&self) -> &[Segment] {
+        Network::segments(self)
+    }
+    fn name(&self, i: SegmentIndex) -> Option<&str> {
+        Network::name(self, i)
+    }
+    fn geometry(&self, i: SegmentIndex) -> Vec<Position> {
+        Network::geometry(self, i)
+    }
+    fn find(&self, key: SegmentKey) -> Option<SegmentIndex> {
+        Network::find(self, key)
+    }
+    fn candidates(&self, at: Position, radius_mm: u32, out: &mut Vec<Candidate>) {
+        Network::candidates(self, at, radius_mm, out);
+    }
+}
+
+/// A rectangle of longitudes and latitudes in 1e-7 degrees, borders included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Area {
+    pub(super) west: i32,
+    pub(super) south: i32,
+    pub(super) east: i32,
+    pub(super) north: i32,
+}
+
+impl Area {
+    /// The smallest rectangle around a shape; an empty shape gives one that meets nothing.
+    pub(super) fn around(shape: &[Position]) -> Self {
+        let mut area = Area {
+            west: i32::MAX,
+            south: i32::MAX,
+            east: i32::MIN,
+            north: i32::MIN,
+        };
+        for p in shape {
+            area.west = area.west.min(p.lon_e7());
+            area.east = area.east.max(p.lon_e7());
+            area.south = area.south.min(p.lat_e7());
+            area.north = area.north.max(p.lat_e7());
+        }
+        area
+    }
+
+    /// Whether the rectangles have a point in common.
+    pub(super) fn meets(self, other: Area) -> bool {
+        self.west <= other.east
+            && other.west <= self.east
+            && self.south <= other.north
+            && other.south <= self.north
+    }
+}
+
+/// The word of a road class in JSON and metrics.
+pub(super) fn class_word(class: RoadClass) -> String {
+    match serde_json::to_value(class) {
+        Ok(serde_json::Value::String(word)) => word,
+        // A unit variant is always written as its name.
+        other => format!("{other:?}"),
+    }
+}
+
+/// Appends degrees of a number in 1e-7 degrees, without going through floating point.
+fn push_degrees(out: &mut String, e7: i32) {
+    let (sign, n) = (if e7 < 0 { "-" } else { "" }, e7.unsigned_abs());
+    let _ = write!(out, "{sign}{}.{:07}", n / 10_000_000, n % 10_000_000);
+    // JSON numbers need a digit behind the point.
+    while out.ends_with('0') && !out.ends_with(".0") {
+        out.pop();
+    }
+}
+
+/// Appends the GeoJSON geometry of a shape.
+pub(super) fn push_line(out: &mut String, shape: &[Position]) {
+    out.push_str("{\"type\":\"LineString\",\"coordinates\":[");
+    for (i, p) in shape.iter().enumerate() {
+        out.push_str(if i == 0 { "[" } else { ",[" });
+        push_degrees(out, p.lon_e7());
+        out.push(',');
+        push_degrees(out, p.lat_e7());
+        out.push(']');
+    }
+    out.push_str("]}");
+}
+
+/// Appends a string as JSON.
+pub(super) fn push_string(out: &mut String, text: &str) {
+    out.push_str(&serde_json::Value::from(text).to_string());
+}
+
+/// What does not change about a segment, as a JSON object.
+pub(super) fn push_road(out: &mut String, roads: &dyn Roads, i: SegmentIndex) {
+    let s = &roads.segments()[i as usize];
+    let _ = write!(
+        out,
+        "{{\"road_class\":\"{}\",\"name\":{},\"length_m\":{:.1},\"speed_limit_kph\":{},\
+         \"speed_limit_tagged\":{},\"lanes\":{},\"oneway\":{}}}",
+        class_word(s.class),
+        serde_json::Value::from(roads.name(i)),
+        f64::from(s.length_mm) / 1000.0,
+        s.limit_kph,
+        s.flags.has(SegmentFlags::LIMIT_TAGGED),
+        s.lanes,
+        s.flags.has(SegmentFlags::ONEWAY),
+    );
+}
+
+/// The whole map as a GeoJSON FeatureCollection.
+pub(super) fn network_geojson(roads: &dyn Roads) -> String {
+    let segments = roads.segments();
+    let mut out = String::with_capacity(64 + segments.len() * 320);
+    out.push_str("{\"type\":\"FeatureCollection\",\"map_version\":");
+    push_string(&mut out, roads.version());
+    out.push_str(",\"features\":[");
+    for (i, s) in (0..).zip(segments) {
+        if i > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, "{{\"type\":\"Feature\",\"id\":\"{}\",\"geometry\":", s.key);
+        push_line(&mut out, &roads.geometry(i));
+        let _ = write!(
+            out,
+            ",\"properties\":{{\"segment_id\":\"{}\",\"segment\":{i},\"road_class\":\"{}\",\"name\":{},\
+             \"length_m\":{:.1}}}}}",
+            s.key,
+            class_word(s.class),
+            serde_json::Value::from(roads.name(i)),
+            f64::from(s.length_mm) / 1000.0
+        );
+    }
+    out.push_str("]}");
+    out
+}
+
+/// The candidate nearest to a position whose direction differs from `heading` by at most `TURN`.
+pub(super) fn nearest(
+    roads: &dyn Roads,
+    at: Position,
+    heading: Option<Bearing>,
+    radius_mm: u32,
+) -> Option<Candidate> {
+    /// 60 degrees: between a road and its twin (180) or a crossing (90) there is no doubt left, and a
+    /// receiver's heading at low speed is rarely worse.
+    const TURN: u16 = 6_000;
+    let mut found = Vec::new();
+    roads.candidates(at, radius_mm, &mut found);
+    found
+        .into_iter()
+        .find(|c| heading.is_none_or(|h| c.bearing.difference(h) <= TURN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn degrees_are_exact_and_short() {
+        let text = |e7| {
+            let mut out = String::new();
+            push_degrees(&mut out, e7);
+            out
+        };
+        assert_eq!(text(1_089_422_620), "108.942262");
+        assert_eq!(text(-5), "-0.0000005");
+        assert_eq!(text(0), "0.0");
+        assert_eq!(text(-1_800_000_000), "-180.0");
+    }
+
+    #[test]
+    fn areas_meet_at_their_borders() {
+        let a = Area {
+            west: 0,
+            south: 0,
+            east: 10,
+            north: 10,
+        };
+        assert!(a.meets(Area {
+            west: 10,
+            south: 10,
+            east: 20,
+            north: 20
+        }));
+        assert!(!a.meets(Area {
+            west: 11,
+            south: 0,
+            east: 20,
+            north: 10
+        }));
+        assert!(!a.meets(Area::around(&[])));
+    }
+}
