@@ -46,7 +46,6 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("aggregate.window_s", 1.0, 86_400.0),
     ("aggregate.unknown_s", 1.0, 86_400.0),
     ("aggregate.shards", 1.0, 1_024.0),
-    ("aggregate.open_panes_max", 2.0, 1_000_000.0),
     ("assess.state.segment_own_n", 0.0, 1_000.0),
     ("assess.state.live_panes", 1.0, 1_000.0),
     ("assess.state.cv_urban", 0.01, 5.0),

@@ -143,9 +143,9 @@ impl LevelReport {
         // One less the disagreement over the disagreement that chance alone would give.
         let kappa = |weight: fn(usize, usize) -> f64| {
             let (mut seen, mut chance) = (0.0, 0.0);
-            for i in 0..5 {
-                for j in 0..5 {
-                    seen += weight(i, j) * confusion[i][j] as f64;
+            for (i, cells) in confusion.iter().enumerate() {
+                for (j, &n) in cells.iter().enumerate() {
+                    seen += weight(i, j) * n as f64;
                     chance += weight(i, j) * row(i) * column(j) / all as f64;
                 }
             }

@@ -20,11 +20,14 @@ const LEAST_SHARE: f64 = 0.8;
 /// True speeds below this, in m/s, leave the percentage errors: 5 km/h. Near standstill a percentage says nothing.
 const LEAST_MPS: f64 = 5.0 / 3.6;
 
+/// A standing segment's speed, in m/s, so that it has a travel time: half the last digit that a state tells.
+const STANDING_MPS: f32 = 0.05 / 3.6;
+
 /// What the run says of one segment at the end of one minute.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// m/s; 0 if unknown.
-    speed: f32,
+    /// m/s; `None` if unknown.
+    speed: Option<f32>,
     free_flow: f32,
     live: bool,
 }
@@ -74,7 +77,7 @@ impl States {
                 anyhow::bail!("segment `{key}` is not in the map; name the map of the run with --map")
             };
             states[segment as usize * minute_count + minute] = State {
-                speed: row.current_speed_kph.unwrap_or(0.0) / 3.6,
+                speed: row.current_speed_kph.map(|kph| (kph / 3.6).max(STANDING_MPS)),
                 free_flow: row.free_flow_speed_kph.unwrap_or(0.0) / 3.6,
                 live: row.basis == "live",
             };
@@ -111,12 +114,12 @@ impl Estimates {
             for k in 0..minute_count {
                 let known = parts.iter().filter_map(|&(segment, metres)| {
                     let state = states.states[segment as usize * minute_count + k];
-                    (state.speed > 0.0).then_some((state, metres))
+                    Some((state, f64::from(state.speed?), metres))
                 });
                 let (mut metres, mut seconds, mut free_seconds, mut live) = (0.0, 0.0, 0.0, true);
-                for (state, part) in known {
+                for (state, speed, part) in known {
                     metres += part;
-                    seconds += part / f64::from(state.speed);
+                    seconds += part / speed;
                     free_seconds += part / f64::from(state.free_flow);
                     live &= state.live;
                 }
