@@ -52,11 +52,11 @@ impl City {
     pub fn of(network: Arc<Network>, sites: &[SensorSite], config: &Config) -> Result<Self> {
         let bound = bind(&network, sites);
         for (sensor, reason) in &bound.unbound {
-            tracing::warn!(%sensor, %reason, "sensor without a segment");
+            tracing::warn!(%sensor, reason = %reason.label(), "a sensor stands on no segment; its measurements are refused");
         }
         let segments =
             bound.sites.iter().map(|s| (SubjectKey::of(&s.sensor_id), s.segment)).collect();
-        let places = crate::assess::Places::whole_city(&network);
+        let places = super::places::load(&network, &config.map)?;
         let profile = profile(config)?;
         Ok(Self {
             network,

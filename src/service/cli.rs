@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::{self, ConfigError, Loaded, LogFormat, Override};
-use super::{check, completions, evaluate, log, replay, run, schema};
+use super::{check, completions, demo, evaluate, log, map, replay, run, schema, simulate};
 #[cfg(feature = "kafka")]
 use super::{produce, record, rekey};
 
@@ -124,6 +124,8 @@ impl Global {
 /// The commands, in the order of their help.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show a simulated city live: engine, API and map, with nothing else to set up.
+    Demo(demo::DemoArgs),
     /// Run the engine live: Kafka or files in; topics, files, page, API and metrics out.
     Run(run::RunArgs),
     /// Replay recorded events: the same engine as live, the same bytes out.
@@ -137,6 +139,10 @@ pub enum Command {
     /// Write a topic anew, keyed by vehicle.
     #[cfg(feature = "kafka")]
     Rekey(rekey::RekeyArgs),
+    /// Simulate the built-in city: events and their truth.
+    Simulate(simulate::SimulateArgs),
+    /// Build, describe, ask and export a road network.
+    Map(map::MapArgs),
     /// Validate the configuration and what it names.
     Check(check::CheckArgs),
     /// Score a run against a truth: matches, speeds, congestion, incidents, rejections.
@@ -150,6 +156,9 @@ pub enum Command {
 impl Command {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
+            Command::Demo(args) => args.run(global),
+            Command::Simulate(args) => args.run(),
+            Command::Map(args) => args.run(global.json),
             Command::Run(args) => args.run(global),
             Command::Replay(args) => args.run(global),
             #[cfg(feature = "kafka")]
@@ -167,7 +176,7 @@ impl Command {
 
     /// Whether the command reads the configuration, which then says how to log.
     fn configures(&self) -> bool {
-        matches!(self, Command::Check(_) | Command::Run(_) | Command::Replay(_))
+        matches!(self, Command::Check(_) | Command::Demo(_) | Command::Run(_) | Command::Replay(_))
     }
 }
 

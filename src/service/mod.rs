@@ -8,6 +8,7 @@ pub mod city;
 pub mod cli;
 pub mod completions;
 pub mod config;
+pub mod demo;
 pub mod driver;
 pub mod evaluate;
 pub mod files;

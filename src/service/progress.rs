@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A counter of records on stderr; invisible where stderr is no terminal.
-pub fn records(what: &str) -> ProgressBar {
+pub(super) fn records(what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {human_pos} records ({per_sec})") {
         bar.set_style(style);

@@ -69,7 +69,7 @@ impl Shell {
 ///
 /// # Errors
 /// The handlers cannot be installed.
-pub fn stop_signal() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_signal() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
     let runtime = tokio::runtime::Builder::new_current_thread()
