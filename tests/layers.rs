@@ -21,7 +21,8 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ),
     ("simulate", &["units", "network"]),
     ("source", &["units", "network", "ingest", "engine", "publish"]),
-    ("sink", &["units", "network", "ingest", "assess", "publish", "engine"]),
+    // Kafka out uses the connection of Kafka in.
+    ("sink", &["units", "network", "ingest", "assess", "publish", "engine", "source"]),
     (
         "service",
         &[
