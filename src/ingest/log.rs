@@ -162,16 +162,6 @@ impl Ingest {
 
     /// Moves everything that the watermark has passed to `out`, duplicates refused.
     pub fn release(&mut self, out: &mut Released) {
-        while self.order.len() > self.settings.order_buffer_max as usize {
-            if let Some(end) = self.order.oldest_end() {
-                self.raise(end);
-                self.release_to_watermark(out);
-            }
-        }
-        self.release_to_watermark(out);
-    }
-
-    fn release_to_watermark(&mut self, out: &mut Released) {
         let Some(watermark) = self.watermark() else { return };
         let mut events = Vec::new();
         self.order.release(watermark, &mut events);
@@ -200,6 +190,13 @@ impl Ingest {
             }
             self.raise(event.time().plus_ms(-self.lateness_ms));
             self.order.insert(event);
+            // With each record, so that how many a batch holds does not matter.
+            while self.order.len() > self.settings.order_buffer_max as usize
+                && let Some(end) = self.order.oldest_end()
+            {
+                self.raise(end);
+                self.release(out);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! Positions and cut times are rounded once, to mm and ms along the path; pieces are differences of these,
 //! so that they add up exactly (algorithms §0.1, rule 1).
 
-use super::Contribution;
+use super::{Contribution, PaneIndex};
 use crate::network::{Network, SegmentIndex};
 use crate::units::EventTime;
 
@@ -64,11 +64,11 @@ pub(super) fn pieces(
 
 /// Cuts a piece at pane borders. `entered_at` is when the visit of this segment began.
 ///
-/// The part before `promised` was given away already: its time is returned instead of booked.
+/// Panes before `open` were promised to be complete: the time that falls there is returned instead of booked.
 pub(super) fn book(
     piece: &Piece,
     pane_ms: i64,
-    promised: Option<EventTime>,
+    open: PaneIndex,
     visit: (u64, EventTime),
     weight_permille: u16,
     out: &mut Vec<Contribution>,
@@ -97,7 +97,7 @@ pub(super) fn book(
             until_ms: (until - pane * pane_ms) as u32,
             entered: visit.1.ms().div_euclid(pane_ms) == pane,
         };
-        if promised.is_some_and(|p| pane * pane_ms < p.ms().div_euclid(pane_ms) * pane_ms) {
+        if pane < open {
             overtaken += u64::from(part.time_ms);
         } else {
             out.push(part);

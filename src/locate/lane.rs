@@ -40,6 +40,8 @@ pub struct Locate {
     observe: bool,
     state: State,
     scratch: Scratch,
+    /// The first pane that may be booked to, by the fix being worked on.
+    open: PaneIndex,
 }
 
 /// What must survive of a lane.
@@ -83,6 +85,7 @@ impl Locate {
             observe,
             state: State::default(),
             scratch: Scratch::default(),
+            open: PaneIndex::MIN,
         }
     }
 
@@ -190,7 +193,17 @@ impl Locate {
         segment
     }
 
+    /// The first pane that may still be booked to while `now` is being worked on.
+    ///
+    /// Taken from the fix, not from the promise: how many records a batch holds must not matter. It is never
+    /// behind the promise, since a fix that is released after a watermark is not older than its whole second.
+    fn first_open(&self, now: EventTime) -> PaneIndex {
+        let second = now.ms().div_euclid(1000) * 1000;
+        (second - i64::from(self.settings.settle_s) * 1000).div_euclid(self.pane_ms)
+    }
+
     fn probe(&mut self, fix: Probe, out: &mut Located) {
+        self.open = self.first_open(fix.time);
         self.sweep(fix.time, out);
         let vehicle = fix.vehicle;
         if vehicle.0.is_multiple_of(SIGHTING_SHARE) {
@@ -424,7 +437,7 @@ impl Locate {
             self.state.counts.overtaken_ms += booking::book(
                 piece,
                 self.pane_ms,
-                self.state.promised,
+                self.open,
                 (traversal(fix.vehicle, visit), visit.1),
                 weight as u16,
                 &mut out.contributions,
@@ -443,8 +456,11 @@ impl Locate {
                 }
                 if u32::from(place.posterior_permille) < self.settings.min_posterior_permille {
                     self.state.counts.ambiguous += 1;
-                } else if let Some(visit) = track.visit {
-                    let pane: PaneIndex = fix.time.ms().div_euclid(self.pane_ms);
+                } else if let Some(visit) = track.visit
+                    && let pane = fix.time.ms().div_euclid(self.pane_ms)
+                    // A fix that was held for long may be too late for its pane.
+                    && pane >= self.open
+                {
                     out.contributions.push(Contribution {
                         pane,
                         segment: place.segment,

@@ -471,3 +471,145 @@ fn parse(content: &[u8]) -> Result<Parts, MapFileError> {
     }
     Ok(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::drawn::{build, draw, restrict};
+    use super::*;
+
+    fn network() -> Network {
+        let picture = "
+            A . B . C
+            . . . . .
+            D . E . F";
+        let mut osm = draw(
+            picture,
+            &[
+                "AB name=长安南路",
+                "BC oneway=yes",
+                "BE",
+                "DE name=B",
+                "EF highway=service",
+            ],
+        );
+        restrict(&mut osm, 1, Err(&[3]), 4, "restriction=no_u_turn");
+        restrict(&mut osm, 3, Ok('E'), 5, "restriction=no_left_turn");
+        build(&osm).0
+    }
+
+    fn bytes() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        network().write(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The file with its content changed and the checksum made right again.
+    fn resealed(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+        let mut b = bytes();
+        b.truncate(b.len() - SUM);
+        change(&mut b);
+        let sum = blake3::hash(&b);
+        b.extend_from_slice(sum.as_bytes());
+        b
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let (a, b) = (network(), Network::read(&bytes()).unwrap());
+        assert_eq!(a.parts(), b.parts());
+        assert!(!a.parts().bans.is_empty() && !a.parts().via_bans.is_empty());
+        assert_eq!(a.version(), b.version());
+        assert_eq!(a.bounds(), b.bounds());
+        assert_eq!(b.name(b.segments_of_way(1)[0]), Some("长安南路"));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("city.map");
+        a.save(&path).unwrap();
+        a.save(&path).unwrap();
+        assert_eq!(Network::load(&path).unwrap().parts(), a.parts());
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no half-written file stays"
+        );
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let good = bytes();
+        for i in 0..good.len() {
+            let mut bad = good.clone();
+            bad[i] ^= 0x40;
+            let error = Network::read(&bad).unwrap_err();
+            let expected = match i {
+                0..8 => matches!(error, MapFileError::NotAMap),
+                8..12 => matches!(error, MapFileError::Format { .. }),
+                12..20 => matches!(error, MapFileError::Truncated { .. } | MapFileError::Checksum),
+                _ => matches!(error, MapFileError::Checksum),
+            };
+            assert!(expected, "byte {i}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_noticed() {
+        let good = bytes();
+        for n in 0..good.len() {
+            match Network::read(&good[..n]).unwrap_err() {
+                MapFileError::NotAMap => assert_eq!(n, 0),
+                MapFileError::Truncated { expected, found } => {
+                    assert_eq!(found, n as u64);
+                    assert!(expected > found);
+                }
+                other => panic!("{n} bytes: {other}"),
+            }
+        }
+        let mut longer = good;
+        longer.push(0);
+        assert!(matches!(Network::read(&longer), Err(MapFileError::Checksum)));
+    }
+
+    #[test]
+    fn content_out_of_range_is_an_error_and_no_panic() {
+        // Whatever byte of the content is wrong under a right checksum: an error, or a map that can be used.
+        let length = bytes().len() - SUM;
+        let mut refused = 0;
+        for i in HEAD..length {
+            for value in [0x00, 0x7F, 0xFF] {
+                let read = Network::read(&resealed(|b| b[i] = value));
+                refused += usize::from(read.is_err());
+                if let Ok(n) = read {
+                    let mut out = Vec::new();
+                    n.candidates(n.bounds().0, 1_000_000, &mut out);
+                    for s in 0..n.segments().len() as u32 {
+                        n.position_at(s, 10);
+                        n.name(s);
+                        n.link_key(n.segment(s).link);
+                    }
+                }
+            }
+        }
+        assert!(refused > 500, "{refused}");
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("city.map");
+        let told = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            Network::load(&path).unwrap_err().to_string()
+        };
+        let message = told(b"GIF89a");
+        assert!(
+            message.contains("city.map") && message.contains("viaflux map build"),
+            "{message}"
+        );
+        let mut other = bytes();
+        other[8] = 9;
+        assert!(told(&other).contains("format 9"));
+        assert!(told(&bytes()[..100]).contains("truncated: 100 bytes"));
+        fs::remove_file(&path).unwrap();
+        assert!(Network::load(&path).unwrap_err().to_string().contains("city.map"));
+        assert!(network().save(dir.path().join("no/such/place")).is_err());
+    }
+}

@@ -631,3 +631,99 @@ mod read {
         e.name().as_ref().to_owned()
     }
 }
+
+#[cfg(all(test, feature = "service"))]
+mod tests {
+    use super::super::drawn::{draw, restrict, tag};
+    use super::*;
+
+    fn xml(text: &str) -> Result<OsmData, OsmError> {
+        OsmData::read_xml(text.as_bytes())
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut osm = draw(
+            "A..B..C",
+            &["AB name=<&\"'>", "BC name=长安南路 note=tab\tand\nline"],
+        );
+        tag(&mut osm, 'B', "highway=traffic_signals");
+        restrict(
+            &mut osm,
+            1,
+            Ok('B'),
+            2,
+            "type=restriction restriction=no_straight_on",
+        );
+        restrict(
+            &mut osm,
+            2,
+            Err(&[1, 2]),
+            1,
+            "type=restriction restriction=no_u_turn",
+        );
+        let mut text = Vec::new();
+        write_xml(&osm, &mut text).unwrap();
+        assert_eq!(OsmData::read_xml(&text[..]).unwrap(), osm);
+    }
+
+    #[test]
+    fn keeps_roads_their_nodes_and_restrictions_only() {
+        let osm = xml(r#"<?xml version="1.0"?><osm>
+            <bounds minlat="1"/>
+            <node id="1" lat="1" lon="2"><tag k="name" v="x &amp; y"/></node><node id="2" lat="1" lon="2"/>
+            <node id="3" lat="1" lon="2"/><node id="4" lat="1" lon="2" action="delete"/>
+            <way id="9"><nd ref="1"/><nd ref="2"/><tag k="highway" v="service"/></way>
+            <way id="8"><nd ref="2"/><nd ref="4"/><tag k="highway" v="primary"/></way>
+            <way id="7" visible="false"><nd ref="1"/><nd ref="2"/><tag k="highway" v="primary"/></way>
+            <way id="6"><nd ref="3"/><nd ref="1"/><tag k="highway" v="footway"/></way>
+            <way id="5"><nd ref="3"/><nd ref="1"/></way>
+            <relation id="1"><member type="way" ref="9" role="from"/><member type="way" ref="8" role="from"/>
+              <member type="node" ref="2" role="via"/><member type="way" ref="8" role="to"/>
+              <tag k="type" v="restriction"/><tag k="restriction" v="no_entry"/></relation>
+            <relation id="2"><member type="way" ref="9" role="outer"/><tag k="type" v="multipolygon"/></relation>
+            </osm>"#)
+        .unwrap();
+        assert_eq!(osm.ways.iter().map(|w| w.id).collect::<Vec<_>>(), [8, 9]);
+        assert_eq!(osm.nodes.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(osm.nodes[&1].tags["name"], "x & y");
+        let restrictions: Vec<_> = osm
+            .restrictions
+            .iter()
+            .map(|r| (r.from, r.via_node, r.to))
+            .collect();
+        assert_eq!(restrictions, [(8, Some(2), 8), (9, Some(2), 8)]);
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_xml() {
+        let told = |text: &str| xml(text).unwrap_err().to_string();
+        assert!(told("").contains("no <osm> element"));
+        assert!(told("<gpx></gpx>").contains("root element is <gpx>"));
+        assert!(told("<osm><node id=\"1\" lat=\"1\" lon=\"2\"/>").contains("truncated"));
+        assert!(told("<osm><node id=\"1\" lat=\"1\"/></osm>").contains("<node> without `lon`"));
+        assert!(told("<osm><node id=\"1\" lat=\"x\" lon=\"2\"/></osm>").contains("lat=\"x\" is no number"));
+        assert!(told("<osm><way id=\"1\"></node></osm>").contains("byte"));
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_pbf() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let message = OsmData::read(&path).unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+            message
+        };
+        assert!(told("short", b"\0\0").contains("not an OSM PBF file"));
+        assert!(told("zip", b"PK\x03\x04 this is some archive").contains("not an OSM PBF file"));
+        let header = b"\0\0\0\x0e\x0a\x09OSMHeader\x18\x0a";
+        assert!(told("cut", header).contains("damaged or truncated"));
+        let missing = OsmData::read(dir.path().join("none")).unwrap_err().to_string();
+        assert!(
+            missing.contains("none") && missing.contains("cannot read"),
+            "{missing}"
+        );
+    }
+}

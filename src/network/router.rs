@@ -336,17 +336,316 @@ impl Router {
             }
         }
     }
+}
 
-    /// Lengths in mm of the shortest paths from a place to each of `targets`, `None` where none is within
-    /// `bound_mm`. `lengths` is cleared first.
-    pub fn paths(
-        &mut self,
-        _network: &Network,
-        _from: (SegmentIndex, u32),
-        _targets: &[(SegmentIndex, u32)],
-        _bound_mm: u64,
-        _lengths: &mut Vec<Option<u64>>,
-    ) {
-        todo!()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::drawn::{build, chain, draw, restrict, seg};
+    use super::super::osm::{OsmData, OsmNode, OsmWay};
+    use super::*;
+
+    fn path(
+        n: &Network,
+        from: (SegmentIndex, u32),
+        to: (SegmentIndex, u32),
+        bound_mm: u64,
+    ) -> Option<(String, u64)> {
+        let (mut router, mut path) = (Router::default(), Path::default());
+        let found = router.path(n, from, to, bound_mm, &mut path);
+        assert_eq!(found, !path.segments.is_empty());
+        found.then(|| (chain(n, &path.segments), path.length_mm))
+    }
+
+    /// Blocks of 200 m by 100 m, all roads two-way.
+    fn block() -> OsmData {
+        draw(
+            "
+            A...B...C
+            .........
+            D...E...F",
+            &["ABC", "DEF", "AD", "BE", "CF"],
+        )
+    }
+
+    #[test]
+    fn along_one_segment_and_round_the_block() {
+        let (n, _) = build(&block());
+        let ab = seg(&n, 1, 'A', 'B');
+        assert_eq!(
+            path(&n, (ab, 10_000), (ab, 50_000), 40_000),
+            Some(("1:A>B".to_owned(), 40_000))
+        );
+        assert_eq!(path(&n, (ab, 10_000), (ab, 50_000), 39_999), None);
+        assert_eq!(
+            path(&n, (ab, 10_000), (ab, 10_000), 0),
+            Some(("1:A>B".to_owned(), 0))
+        );
+        // Back to a place behind: two U-turns (400 m and 160 m of penalty) or once round (600 m).
+        let (names, length) = path(&n, (ab, 50_000), (ab, 10_000), 2_000_000).unwrap();
+        assert_eq!(names, "1:A>B 1:B>A 1:A>B");
+        assert!(length.abs_diff(360_000) < 30, "{length}");
+        let mut router = Router {
+            uturn_mm: 150_000,
+            ..Router::default()
+        };
+        let mut p = Path::default();
+        assert!(router.path(&n, (ab, 50_000), (ab, 10_000), 2_000_000, &mut p));
+        assert_eq!(chain(&n, &p.segments), "1:A>B 4:B>E 2:E>D 3:D>A 1:A>B");
+        assert!(p.length_mm.abs_diff(560_000) < 50);
+        assert!(!router.path(&n, (ab, 50_000), (ab, 10_000), 200_000, &mut p));
+        assert!(p.segments.is_empty());
+    }
+
+    #[test]
+    fn the_next_segment_needs_no_search_but_counts_the_bound() {
+        let (n, _) = build(&block());
+        let (ab, bc) = (seg(&n, 1, 'A', 'B'), seg(&n, 1, 'B', 'C'));
+        let rest = u64::from(n.segment(ab).length_mm) - 150_000;
+        let mut router = Router::default();
+        let mut p = Path::default();
+        assert!(router.path(&n, (ab, 150_000), (bc, 7), rest + 7, &mut p));
+        assert_eq!(
+            (chain(&n, &p.segments).as_str(), p.length_mm),
+            ("1:A>B 1:B>C", rest + 7)
+        );
+        assert_eq!(router.visited(), 0);
+        assert!(!router.path(&n, (ab, 150_000), (bc, 7), rest + 6, &mut p));
+    }
+
+    #[test]
+    fn banned_turns_and_sequences_cost_their_penalty() {
+        let mut osm = block();
+        restrict(&mut osm, 1, Ok('A'), 3, "restriction=no_left_turn");
+        let (n, _) = build(&osm);
+        let (ba, de) = (seg(&n, 1, 'B', 'A'), seg(&n, 2, 'D', 'E'));
+        let mut router = Router::default();
+        let mut lengths = Vec::new();
+        router.paths(&n, (ba, 0), &[(de, 0)], 2_000_000, &mut lengths);
+        let length = lengths[0].unwrap();
+        assert_eq!(router.costs()[0].unwrap() - length, 60_000);
+        // A greater penalty sends it round: 200 m back with a U-turn instead.
+        router.banned_turn_mm = 1_000_000;
+        router.paths(&n, (ba, 0), &[(de, 0)], 2_000_000, &mut lengths);
+        let mut p = Path::default();
+        assert!(router.trace(&n, (de, 0), &mut p));
+        assert_eq!(chain(&n, &p.segments), "1:B>A 1:A>B 4:B>E 2:E>D 2:D>E");
+
+        let mut osm = block();
+        restrict(&mut osm, 1, Err(&[4]), 2, "restriction=no_u_turn");
+        osm.ways[0].nodes.pop(); // way 1 ends at B, so that the restriction is clear
+        osm.ways[1].nodes.pop();
+        let (n, report) = build(&osm);
+        assert_eq!(report.restrictions_kept, 1, "{report}");
+        let (ab, ed) = (seg(&n, 1, 'A', 'B'), seg(&n, 2, 'E', 'D'));
+        let mut router = Router::default();
+        router.paths(&n, (ab, 0), &[(ed, 0)], 2_000_000, &mut lengths);
+        assert_eq!(router.costs()[0].unwrap() - lengths[0].unwrap(), 60_000);
+        // From the via way itself the turn is free.
+        let be = seg(&n, 4, 'B', 'E');
+        router.paths(&n, (be, 0), &[(ed, 0)], 2_000_000, &mut lengths);
+        assert_eq!(router.costs()[0], lengths[0]);
+    }
+
+    #[test]
+    fn many_targets_at_once_are_as_many_searches() {
+        let (n, _) = build(&block());
+        let targets: Vec<_> = (0..n.segments().len() as u32).map(|s| (s, 1_000)).collect();
+        let (mut router, mut one) = (Router::default(), Router::default());
+        let mut lengths = Vec::new();
+        let (mut many_path, mut one_path) = (Path::default(), Path::default());
+        for from in 0..n.segments().len() as u32 {
+            router.paths(&n, (from, 20_000), &targets, 300_000, &mut lengths);
+            for (i, &to) in targets.iter().enumerate() {
+                let found = one.path(&n, (from, 20_000), to, 300_000, &mut one_path);
+                assert_eq!(
+                    lengths[i],
+                    found.then_some(one_path.length_mm),
+                    "{from} to {to:?}"
+                );
+                if found {
+                    assert!(router.trace(&n, to, &mut many_path));
+                    assert_eq!(many_path, one_path);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_visited_limit_ends_a_search() {
+        let (n, _) = build(&block());
+        let (ab, fe) = (seg(&n, 1, 'A', 'B'), seg(&n, 2, 'F', 'E'));
+        let mut router = Router {
+            visited_max: 2,
+            ..Router::default()
+        };
+        let mut p = Path::default();
+        assert!(!router.path(&n, (ab, 0), (fe, 0), 2_000_000, &mut p));
+        assert_eq!(router.limited(), 1);
+        // What needs no search is found all the same.
+        let bc = seg(&n, 1, 'B', 'C');
+        let mut lengths = Vec::new();
+        router.paths(&n, (ab, 0), &[(bc, 0), (fe, 0)], 2_000_000, &mut lengths);
+        assert_eq!(lengths, [Some(u64::from(n.segment(ab).length_mm)), None]);
+    }
+
+    #[test]
+    fn a_router_serves_several_maps_and_wraps_its_stamp() {
+        let (a, _) = build(&block());
+        let (b, _) = build(&draw("A..B..C", &["ABC", "BA oneway=yes"]));
+        let mut router = Router::default();
+        let mut p = Path::default();
+        let of_a = (seg(&a, 1, 'A', 'B'), seg(&a, 2, 'F', 'E'));
+        assert!(router.path(&a, (of_a.0, 0), (of_a.1, 0), 2_000_000, &mut p));
+        let first = p.clone();
+        let of_b = seg(&b, 1, 'A', 'B');
+        assert!(router.path(&b, (of_b, 0), (seg(&b, 1, 'B', 'C'), 0), 2_000_000, &mut p));
+        assert!(router.path(&a, (of_a.0, 0), (of_a.1, 0), 2_000_000, &mut p));
+        assert_eq!(p, first);
+        router.stamp = u32::MAX - 1;
+        for _ in 0..4 {
+            assert!(router.path(&a, (of_a.0, 0), (of_a.1, 0), 2_000_000, &mut p));
+            assert_eq!(p, first);
+        }
+    }
+
+    /// Cheapest cost to the beginning of every segment by relaxing until nothing changes.
+    fn bellman_ford(n: &Network, from: (SegmentIndex, u32), r: &Router) -> Vec<Option<u64>> {
+        let count = n.segments().len();
+        let mut cost = vec![None; count];
+        let turn = |a: SegmentIndex, b: SegmentIndex| {
+            let u = if n.segment(a).twin == Some(b) {
+                u64::from(r.uturn_mm)
+            } else {
+                0
+            };
+            u + if n.turn_banned(a, b) {
+                u64::from(r.banned_turn_mm)
+            } else {
+                0
+            }
+        };
+        let relax = |cost: &mut Vec<Option<u64>>, a: SegmentIndex, end: u64| {
+            let mut changed = false;
+            for b in 0..count as u32 {
+                if n.segment(a).to == n.segment(b).from {
+                    let new = end + turn(a, b);
+                    if cost[b as usize].is_none_or(|old| new < old) {
+                        cost[b as usize] = Some(new);
+                        changed = true;
+                    }
+                }
+            }
+            changed
+        };
+        relax(&mut cost, from.0, u64::from(n.segment(from.0).length_mm - from.1));
+        loop {
+            let mut changed = false;
+            for a in 0..count as u32 {
+                if let Some(c) = cost[a as usize] {
+                    changed |= relax(&mut cost, a, c + u64::from(n.segment(a).length_mm));
+                }
+            }
+            if !changed {
+                return cost;
+            }
+        }
+    }
+
+    fn random_map() -> impl Strategy<Value = OsmData> {
+        let node = (-5_000..5_000i32, -5_000..5_000i32);
+        let way = (prop::collection::vec(0usize..14, 2..5), 0..3u8);
+        let restriction = (0usize..16, 0usize..14, 0usize..16, any::<bool>());
+        (
+            prop::collection::vec(node, 14),
+            prop::collection::vec(way, 3..16),
+            prop::collection::vec(restriction, 0..8),
+        )
+            .prop_map(|(nodes, ways, restrictions)| {
+                let mut osm = OsmData::default();
+                for (i, (x, y)) in nodes.into_iter().enumerate() {
+                    let (lat, lon) = (48.0 + f64::from(y) * 1e-6, 11.0 + f64::from(x) * 1e-6);
+                    osm.nodes.insert(
+                        i as i64,
+                        OsmNode {
+                            lat,
+                            lon,
+                            ..OsmNode::default()
+                        },
+                    );
+                }
+                for (i, (nodes, oneway)) in ways.into_iter().enumerate() {
+                    let mut tags = std::collections::BTreeMap::new();
+                    tags.insert("highway".to_owned(), "primary".to_owned());
+                    tags.insert(
+                        "oneway".to_owned(),
+                        ["no", "yes", "-1"][usize::from(oneway)].to_owned(),
+                    );
+                    osm.ways.push(OsmWay {
+                        id: i as i64,
+                        nodes: nodes.into_iter().map(|n| n as i64).collect(),
+                        tags,
+                    });
+                }
+                for (from, via, to, only) in restrictions {
+                    let kind = if only { "only_straight_on" } else { "no_left_turn" };
+                    osm.restrictions.push(super::super::osm::OsmRestriction {
+                        id: osm.restrictions.len() as i64,
+                        from: from as i64,
+                        via_node: Some(via as i64),
+                        via_ways: Vec::new(),
+                        to: to as i64,
+                        tags: [("restriction".to_owned(), kind.to_owned())].into(),
+                    });
+                }
+                osm
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_relaxation_to_the_end(osm in random_map(), start in any::<prop::sample::Index>(), bound in 0u64..2_000_000) {
+            let (n, _) = build(&osm);
+            prop_assume!(!n.segments().is_empty());
+            let from = start.index(n.segments().len()) as u32;
+            let from = (from, n.segment(from).length_mm / 3);
+            let mut router = Router::default();
+            let truth = bellman_ford(&n, from, &router);
+            let targets: Vec<_> = (0..n.segments().len() as u32).map(|s| (s, n.segment(s).length_mm / 4)).collect();
+
+            // Without a bound: the cheapest cost, and a connected path whose length and penalties add up to it.
+            let mut lengths = Vec::new();
+            router.paths(&n, from, &targets, u64::MAX, &mut lengths);
+            let costs = router.costs().to_vec();
+            let mut path = Path::default();
+            for (i, &to) in targets.iter().enumerate() {
+                prop_assert_eq!(costs[i], truth[i].map(|c| c + u64::from(to.1)));
+                prop_assert_eq!(router.trace(&n, to, &mut path), costs[i].is_some());
+                if costs[i].is_none() {
+                    continue;
+                }
+                let (mut length, mut penalty) = (0, 0);
+                for pair in path.segments.windows(2) {
+                    prop_assert!(n.successors(pair[0]).contains(&pair[1]));
+                    length += u64::from(n.segment(pair[0]).length_mm);
+                    penalty += if n.segment(pair[0]).twin == Some(pair[1]) { 80_000 } else { 0 };
+                    penalty += if n.turn_banned(pair[0], pair[1]) { 60_000 } else { 0 };
+                }
+                prop_assert_eq!(length + u64::from(to.1) - u64::from(from.1), path.length_mm);
+                prop_assert_eq!(Some(path.length_mm), lengths[i]);
+                prop_assert_eq!(path.length_mm + penalty, costs[i].unwrap());
+            }
+            // With a bound: the same where the cheapest path keeps it, and nothing longer otherwise.
+            let unbounded = lengths.clone();
+            router.paths(&n, from, &targets, bound, &mut lengths);
+            for (i, length) in lengths.iter().enumerate() {
+                if unbounded[i].is_some_and(|l| l <= bound) {
+                    prop_assert_eq!(*length, unbounded[i]);
+                } else {
+                    prop_assert!(length.is_none_or(|l| l <= bound));
+                }
+            }
+        }
     }
 }

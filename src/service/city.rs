@@ -56,7 +56,7 @@ impl City {
         }
         let segments =
             bound.sites.iter().map(|s| (SubjectKey::of(&s.sensor_id), s.segment)).collect();
-        let places = super::places::load(&network, &config.map)?;
+        let places = crate::assess::Places::whole_city(&network);
         let profile = profile(config)?;
         Ok(Self {
             network,

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::{self, ConfigError, Loaded, LogFormat, Override};
-use super::{check, completions, evaluate, log, schema};
+use super::{check, completions, evaluate, log, replay, run, schema};
+#[cfg(feature = "kafka")]
+use super::{produce, record, rekey};
 
 /// Done.
 const DONE: u8 = 0;
@@ -122,6 +124,19 @@ impl Global {
 /// The commands, in the order of their help.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the engine live: Kafka or files in; topics, files, page, API and metrics out.
+    Run(run::RunArgs),
+    /// Replay recorded events: the same engine as live, the same bytes out.
+    Replay(replay::ReplayArgs),
+    /// Record Kafka topics into an event log.
+    #[cfg(feature = "kafka")]
+    Record(record::RecordArgs),
+    /// Write an event log or files of events to Kafka.
+    #[cfg(feature = "kafka")]
+    Produce(produce::ProduceArgs),
+    /// Write a topic anew, keyed by vehicle.
+    #[cfg(feature = "kafka")]
+    Rekey(rekey::RekeyArgs),
     /// Validate the configuration and what it names.
     Check(check::CheckArgs),
     /// Score a run against a truth: matches, speeds, congestion, incidents, rejections.
@@ -135,6 +150,14 @@ pub enum Command {
 impl Command {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
+            Command::Run(args) => args.run(global),
+            Command::Replay(args) => args.run(global),
+            #[cfg(feature = "kafka")]
+            Command::Record(args) => args.run(),
+            #[cfg(feature = "kafka")]
+            Command::Produce(args) => args.run(),
+            #[cfg(feature = "kafka")]
+            Command::Rekey(args) => args.run(),
             Command::Check(args) => args.run(global),
             Command::Evaluate(args) => args.run(global),
             Command::Schema(args) => args.run(),
@@ -144,7 +167,7 @@ impl Command {
 
     /// Whether the command reads the configuration, which then says how to log.
     fn configures(&self) -> bool {
-        matches!(self, Command::Check(_))
+        matches!(self, Command::Check(_) | Command::Run(_) | Command::Replay(_))
     }
 }
 

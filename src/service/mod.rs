@@ -15,6 +15,7 @@ pub mod idle;
 #[cfg(feature = "kafka")]
 pub mod live;
 pub mod log;
+pub mod map;
 pub mod pace;
 mod progress;
 #[cfg(feature = "kafka")]
@@ -25,8 +26,10 @@ pub mod record;
 pub mod rekey;
 pub mod replay;
 pub mod run;
+pub mod places;
 pub mod schema;
 mod shell;
+pub mod simulate;
 pub mod telemetry;
 
 /// Threads of the engine: as asked for, or one for each core.

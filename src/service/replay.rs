@@ -12,11 +12,15 @@ use super::cli::Global;
 use super::config::{Config, Source, SourceKind};
 use super::driver::Driver;
 use super::files::{Drive, Files};
-use super::pace::Speed;
-use crate::engine::Engine;
+use super::pace::{Pace, Speed};
+use crate::engine::{Batch, Engine, LogIndex};
 use crate::ingest::Feed;
 use crate::sink::file::OutputFile;
+use crate::source::event_log::{EventLogReader, LogRecord};
+use crate::source::file::BATCH_RECORDS;
 
+/// Records of a batch when a pace is kept.
+const PACED_RECORDS: usize = 64;
 /// Wall time between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -160,6 +164,72 @@ impl ReplayArgs {
         let how = Drive { speed: self.speed, drain: !self.no_drain, sort: self.sort };
         input.drive(&mut driver, how, &AtomicBool::new(false))?;
         Ok(driver)
+    }
+}
+
+impl ReplayArgs {
+    /// Drives event logs. All partitions that a log's first line names are logs of the engine, silent ones
+    /// too; several event logs of the same topics are read one after the other.
+    fn drive_log(&self, config: &Config, city: &City, threads: usize, files: &[OutputFile]) -> Result<Driver> {
+        let mut readers = Vec::new();
+        for path in &self.log {
+            readers.push(EventLogReader::open(path)?);
+        }
+        let header = readers[0].header().clone();
+        let mut logs = Vec::new();
+        for recorded in &header.sources {
+            let source = self.source_of(config, &recorded.topic)?;
+            for partition in 0..recorded.partitions {
+                let name = format!("{}/{partition}", recorded.topic);
+                logs.push(city.log(config, &source, name, None, 1, self.matches)?);
+            }
+        }
+        let engine = Engine::new(city.setup(config, logs, threads, self.matches));
+        let out = Some((self.out.as_path(), files));
+        let mut driver = Driver::new(engine, out, Vec::new(), self.state.as_deref(), CHECKPOINT_EVERY)?;
+        let (mut batch, mut record) = (Batch::default(), LogRecord::default());
+        let (mut pace, stop) = (Pace::new(self.speed), AtomicBool::new(false));
+        let progress = super::progress::records("replaying");
+        for (mut reader, path) in readers.into_iter().zip(&self.log) {
+            if reader.header().sources != header.sources {
+                bail!("{}: records other topics than {}", path.display(), self.log[0].display());
+            }
+            while reader.read(&mut record)? {
+                let Some(log) = header.log(&record.topic, record.partition) else {
+                    bail!("{}, line {}: topic `{}` partition {} is not in the log's first line", path.display(), reader.line(), record.topic, record.partition);
+                };
+                if record.offset < driver.engine().next_offset(log) {
+                    continue;
+                }
+                record.push_to(&mut batch, log);
+                if batch.len() >= BATCH_RECORDS || (self.speed != Speed::Max && batch.len() >= PACED_RECORDS) {
+                    progress.inc(batch.len() as u64);
+                    driver.take(&batch)?;
+                    batch.clear();
+                    pace.wait(driver.engine().greatest(log), &stop);
+                }
+            }
+        }
+        if !self.no_drain {
+            (0..driver.engine().logs()).for_each(|log| batch.end(log as LogIndex));
+        }
+        driver.take(&batch)?;
+        progress.finish_and_clear();
+        driver.finish()?;
+        Ok(driver)
+    }
+
+    /// The source of the configuration that reads `topic`, with the flags over it.
+    fn source_of(&self, config: &Config, topic: &str) -> Result<Source> {
+        let known = config.source.iter().find(|s| s.kind == SourceKind::Kafka && s.topic() == topic).cloned();
+        let Some(mut source) = known else {
+            bail!("no [[source]] of the configuration reads topic `{topic}`; add one, it says how its records are decoded");
+        };
+        if self.preset.is_some() {
+            source.preset.clone_from(&self.preset);
+            source.fields.clear();
+        }
+        Ok(source)
     }
 }
 

@@ -39,8 +39,7 @@ impl Shell {
         city: &City,
         now: impl Fn() -> EventTime + Send + Sync + 'static,
     ) -> Result<Self> {
-        let limits = Limits { stream_clients_max: config.server.stream_clients_max as usize, ..Limits::default() };
-        let board = Arc::new(Board::with_clock(Arc::clone(&city.network) as Arc<_>, limits, now));
+        let board = Arc::new(Board::with_clock(Arc::clone(&city.network) as Arc<_>, Limits::default(), now));
         let metrics = Arc::new(Metrics::new(config.metrics.max_series as usize));
         let health = Arc::new(Health::default());
         health.fail("data", "no pane has been closed yet");

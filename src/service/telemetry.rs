@@ -12,7 +12,6 @@ use super::driver::Outlet;
 use crate::assess::{self, AlertType, Basis, Level, Severity};
 use crate::engine::{Batch, Engine, LogIndex, Output};
 use crate::ingest::{Counts, Feed, Format, Rejection};
-use crate::network::RoadClass;
 use crate::sink::http::{Board, Health, RecordCounts, SourceStatus, Status};
 use crate::sink::metrics::Metrics;
 use crate::units::EventTime;
@@ -81,7 +80,7 @@ impl Telemetry {
         let before = vec![Counts::default(); logs.len()];
         let mut by_class: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
         for s in city.network.segments() {
-            let entry = by_class.entry(class_label(s.class)).or_default();
+            let entry = by_class.entry(s.class.label()).or_default();
             entry.0 += 1;
             entry.1 += f64::from(s.length_mm) / 1000.0;
         }
@@ -189,11 +188,11 @@ impl Telemetry {
         for s in self.city.network.segments() {
             all_mm += u64::from(s.length_mm);
         }
-        let n = |b: Basis| by_basis.get(b.label()).copied().unwrap_or(0);
-        let known = n(Basis::Live) + n(Basis::Blended) + n(Basis::Typical);
-        let none = (self.city.network.segments().len() as u64).saturating_sub(known);
+        let [live, blended, typical] = [Basis::Live, Basis::Blended, Basis::Typical]
+            .map(|b| by_basis.get(b.label()).copied().unwrap_or(0));
+        let none = (self.city.network.segments().len() as u64).saturating_sub(live + blended + typical);
         by_basis.insert(Basis::None.label().to_owned(), none);
-        self.metrics.segments_by_basis(n(Basis::Live), n(Basis::Blended), n(Basis::Typical), none);
+        self.metrics.segments_by_basis(live, blended, typical, none);
         let mut alerts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for kind in AlertType::ALL {
             for severity in Severity::ALL {
@@ -281,26 +280,5 @@ impl Outlet for Telemetry {
         }
         self.look(engine);
         Ok(())
-    }
-}
-
-/// The name of a road class in metrics and on the map.
-pub fn class_label(class: RoadClass) -> &'static str {
-    match class {
-        RoadClass::Motorway => "motorway",
-        RoadClass::MotorwayLink => "motorway_link",
-        RoadClass::Trunk => "trunk",
-        RoadClass::TrunkLink => "trunk_link",
-        RoadClass::Primary => "primary",
-        RoadClass::PrimaryLink => "primary_link",
-        RoadClass::Secondary => "secondary",
-        RoadClass::SecondaryLink => "secondary_link",
-        RoadClass::Tertiary => "tertiary",
-        RoadClass::TertiaryLink => "tertiary_link",
-        RoadClass::Unclassified => "unclassified",
-        RoadClass::Residential => "residential",
-        RoadClass::LivingStreet => "living_street",
-        RoadClass::Busway => "busway",
-        RoadClass::Service => "service",
     }
 }
