@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 use toml::Value;
 
+use super::city::City;
 use super::cli::{self, Global};
 use super::config::{ConfigError, Loaded, Place, SourceKind};
 use crate::network::Network;
+use crate::network::sites::{SensorSite, bind, read_sites};
 
 /// Validate the configuration and what it names.
 #[derive(Debug, Args)]
@@ -98,10 +101,10 @@ impl CheckArgs {
     }
 }
 
-/// Checks what the configuration names.
+/// Checks what the configuration names. Each check tells by itself, so that one damaged file hides no other.
 fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     let config = &loaded.config;
-    let mut check = |what: String, test: &dyn Fn() -> Result<String, String>| {
+    let mut check = |what: String, test: &mut dyn FnMut() -> Result<String, String>| {
         let (result, detail) = match offline {
             true => (Outcome::Skipped, "--offline".to_owned()),
             false => match test() {
@@ -111,62 +114,83 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
         };
         checks.push(Check { what, result, detail });
     };
-    let map = &config.map.file;
-    check(format!("map {}", map.display()), &|| {
-        let network = Network::load(map).map_err(|e| format!("{e}; build one with `viaflux map build`"))?;
-        Ok(format!(
-            "version {}, {} segments",
-            network.version(),
-            network.segments().len()
-        ))
+    let mut network = None;
+    check("map".to_owned(), &mut || {
+        let map = Network::load(&config.map.file)
+            .map_err(|e| format!("{e}; `viaflux map build` makes a map file"))?;
+        let detail = format!(
+            "{}, version {}, {} segments",
+            config.map.file.display(),
+            map.version(),
+            map.segments().len()
+        );
+        network = Some(Arc::new(map));
+        Ok(detail)
     });
+    let mut sites = Vec::new();
+    if let Some(path) = &config.map.sensors {
+        check("sensor sites".to_owned(), &mut || {
+            sites = read_sites(path).map_err(|e| e.to_string())?;
+            Ok(match &network {
+                Some(network) => bound(network, &sites),
+                None => format!("{} sensors, without a map to bind them to", sites.len()),
+            })
+        });
+    }
+    if let Some(network) = &network {
+        check("profile, regions and corridors".to_owned(), &mut || {
+            let city = City::of(Arc::clone(network), &sites, config).map_err(|e| format!("{e:#}"))?;
+            Ok(format!(
+                "profile {}, {} regions, {} corridors",
+                city.profile.id,
+                city.places.regions.len(),
+                city.places.corridors.len()
+            ))
+        });
+    }
     let files = [
-        ("sensor sites", &config.map.sensors),
-        ("regions", &config.map.regions),
-        ("corridors", &config.map.corridors),
         ("baseline", &config.baseline.file),
-        ("server token", &config.server.bearer_token_file),
-        ("admin token", &config.admin.bearer_token_file),
+        ("token of the server", &config.server.bearer_token_file),
+        ("token of the admin listener", &config.admin.bearer_token_file),
         ("SASL password", &config.kafka.sasl_password_file),
-        ("TLS key password", &config.kafka.ssl_key_password_file),
+        ("password of the TLS key", &config.kafka.ssl_key_password_file),
     ];
     for (what, path) in files {
         if let Some(path) = path {
-            check(format!("{what} {}", path.display()), &|| readable(path));
+            check(what.to_owned(), &mut || readable(path));
         }
     }
-    if let Some(path) = &config.map.sensors {
-        check(format!("sensor sites {} are JSON", path.display()), &|| {
-            let text = std::fs::read(path).map_err(|e| e.to_string())?;
-            let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-            let count = value.as_array().or(value["features"].as_array()).map(Vec::len);
-            count
-                .map(|n| format!("{n} stations"))
-                .ok_or_else(|| "neither a list nor GeoJSON features".to_owned())
-        });
-    }
-    for path in &config.profile.files {
-        check(format!("profile {}", path.display()), &|| readable(path));
-    }
     for source in config.source.iter().filter(|s| s.kind == SourceKind::File) {
-        for path in source.files() {
-            check(format!("source {}: {}", source.name(), path.display()), &|| {
-                readable(path)
-            });
+        for path in source.files().into_iter().filter(|p| *p != Path::new("-")) {
+            check(format!("source {}", source.name()), &mut || readable(path));
         }
     }
 }
 
+/// How sensors find their segments: those that do not are no fault, but worth knowing.
+fn bound(network: &Network, sites: &[SensorSite]) -> String {
+    let found = bind(network, sites);
+    let mut text = format!(
+        "{} of {} sensors bound",
+        found.sites.len(),
+        found.sites.len() + found.unbound.len()
+    );
+    if let Some((sensor, reason)) = found.unbound.first() {
+        text.push_str(&format!("; the first that is not: {sensor}, {reason}"));
+    }
+    text
+}
+
 /// Whether a file can be opened and read.
 fn readable(path: &Path) -> Result<String, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
-    let size = file.metadata().map_err(|e| e.to_string())?.len();
-    file.read(&mut [0]).map_err(|e| e.to_string())?;
+    let told = |e: std::io::Error| format!("{}: {e}", path.display());
+    let mut file = File::open(path).map_err(told)?;
+    let size = file.metadata().map_err(told)?.len();
     if size == 0 {
-        Err("it is empty".to_owned())
-    } else {
-        Ok(format!("{size} bytes"))
+        return Err(format!("{} is empty", path.display()));
     }
+    file.read(&mut [0]).map_err(told)?;
+    Ok(format!("{}, {size} bytes", path.display()))
 }
 
 /// Collects every value with its origin; secrets stay hidden.
@@ -274,6 +298,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(readable(file.path()).is_err());
         std::fs::write(file.path(), "x").unwrap();
-        assert_eq!(readable(file.path()).unwrap(), "1 bytes");
+        assert_eq!(
+            readable(file.path()).unwrap(),
+            format!("{}, 1 bytes", file.path().display())
+        );
     }
 }
