@@ -203,8 +203,8 @@ impl Draft<'_> {
     fn street_of(&mut self, line: i32, vertical: bool) -> Street {
         let number = line.unsigned_abs() as usize;
         let (highway, lanes_each_way, maxspeed) = match line {
-            0 => ("primary", 3, Some(60)),
-            _ if line % 4 == 0 => ("secondary", 2, Some(50)),
+            0 => ("primary", 2, Some(60)),
+            _ if line % 4 == 0 => ("secondary", 1, Some(50)),
             _ if line % 2 == 0 => ("tertiary", 1, Some(40)),
             // Half of the small streets have no sign, as in real maps.
             _ => ("residential", 1, Some(30).filter(|_| number % 4 == 1)),

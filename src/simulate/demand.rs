@@ -56,7 +56,7 @@ impl Demand {
             .iter()
             .filter(|e| is(e, &["residential", "tertiary", "secondary"]) && long(e))
         {
-            let far = size(&e) / (0.28 * city);
+            let far = size(&e) / (0.2 * city);
             sum += 0.03 + libm::exp(-far * far);
             works.push((sum, e));
         }

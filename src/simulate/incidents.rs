@@ -1,5 +1,6 @@
 //! Accidents: a road or all but one of its lanes closed for a quarter of an hour and more.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use super::Settings;
@@ -70,13 +71,13 @@ impl Incidents {
             self.past.pop_front();
         }
         let over = self.close(|active| active.end <= now, now, traffic);
-        if let Some(spacing) = self.spacing_ms
-            && now
-                >= self
-                    .begin
-                    .plus_ms(FIRST_AFTER_MS + spacing * i64::from(self.next))
-        {
-            self.open(now, traffic);
+        if let Some(spacing) = self.spacing_ms {
+            let due = self
+                .begin
+                .plus_ms(FIRST_AFTER_MS + spacing * i64::from(self.next));
+            if now >= due {
+                self.open(now, traffic);
+            }
         }
         over
     }
@@ -91,13 +92,18 @@ impl Incidents {
         let number = self.next;
         self.next += 1;
         let whole = number.is_multiple_of(2);
-        let total = self
-            .past
-            .iter()
-            .fold(vec![0; traffic.blocks.len()], |mut total: Vec<u32>, minute| {
-                total.iter_mut().zip(minute).for_each(|(t, s)| *t += s.left);
-                total
-            });
+        let mut total = vec![Sums::default(); traffic.blocks.len()];
+        for minute in &self.past {
+            total
+                .iter_mut()
+                .zip(minute)
+                .for_each(|(total, sums)| add(total, sums));
+        }
+        // On a road that is jammed already, an incident would change nothing that one could see.
+        let flows = |e: u32| {
+            let sums = &total[e as usize];
+            sums.distance_m > 0.6 * traffic.streets.edges[e as usize].free_mps * sums.time_s
+        };
         let middle = |e: u32| {
             let edge = &traffic.streets.edges[e as usize];
             edge.point(edge.length_m / 2.0).0
@@ -106,7 +112,7 @@ impl Incidents {
             .filter(|&e| {
                 let edge = &traffic.streets.edges[e as usize];
                 let large = ["primary", "secondary"].contains(&edge.highway.as_str());
-                large && (90.0..900.0).contains(&edge.length_m) && (whole || edge.lanes > 1)
+                large && (90.0..900.0).contains(&edge.length_m) && (whole || edge.lanes > 1) && flows(e)
             })
             .filter(|&e| {
                 self.active.iter().all(|a| {
@@ -115,7 +121,7 @@ impl Incidents {
                 })
             })
             .collect();
-        pool.sort_by_key(|&e| (std::cmp::Reverse(total[e as usize]), e));
+        pool.sort_by_key(|&e| (Reverse(total[e as usize].left), e));
         pool.truncate(POOL);
         if pool.is_empty() {
             return;

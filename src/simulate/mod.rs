@@ -83,7 +83,7 @@ impl Default for Settings {
             begin: EventTime::from_ms(1_795_424_400_000),
             duration_s: 3600,
             size_m: 6_000.0,
-            vehicles: 2_400,
+            vehicles: 3_000,
             probe_share: 0.25,
             interval_s: 5,
             sensor_stations: 120,

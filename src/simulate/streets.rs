@@ -567,7 +567,7 @@ mod tests {
         let e = streets
             .edges
             .iter()
-            .position(|e| e.lanes == 3 && e.twin.is_some())
+            .position(|e| e.lanes == 2 && e.twin.is_some())
             .unwrap();
         let edge = &streets.edges[e];
         let ((x, y), heading) = edge.point(edge.length_m / 2.0);
@@ -575,6 +575,6 @@ mod tests {
         let (lx, ly) = to_metres(lat, lon);
         let angle = heading.to_radians();
         let right = (lx - x) * libm::cos(angle) - (ly - y) * libm::sin(angle);
-        assert!((right - 2.5 * LANE_M).abs() < 0.01, "{right}");
+        assert!((right - 1.5 * LANE_M).abs() < 0.01, "{right}");
     }
 }

@@ -20,10 +20,10 @@ const DAWDLE: f64 = 0.3;
 /// Speed below which a vehicle counts as waiting, in m/s.
 const WAITING_MPS: f64 = 0.1;
 /// Speed past an accident, in m/s.
-const PASSING_MPS: f64 = 4.0;
+const PASSING_MPS: f64 = 2.5;
 /// A blocked road is seen from this far, in metres.
 const SEEN_M: f64 = 200.0;
-/// Seconds before a stuck driver looks for another way, and before he is lifted over the jam.
+/// Seconds between two looks of a stuck driver for another way, and until the driver is lifted over the jam.
 const DETOUR_S: u32 = 60;
 const TELEPORT_S: u32 = 300;
 
@@ -225,7 +225,7 @@ impl Traffic {
         let most = (target / 200).max(2);
         for _ in 0..target.saturating_sub(self.trips.on_road).min(most) {
             let trip = self.demand.draw(&mut self.dice, evening);
-            let informed = self.dice.chance(0.4);
+            let informed = self.dice.chance(0.3);
             let wish = (0.95 + 0.08 * self.dice.normal()).clamp(0.75, 1.15);
             let part = self.dice.between(0.5, 0.95);
             let (lane, rear, _) = self.entry(trip.from, None);
@@ -275,7 +275,7 @@ impl Traffic {
         }
     }
 
-    /// The cheapest way for a driver; each sees the costs a little differently (up to +25 %), so that
+    /// The cheapest way for a driver; each sees the costs a little differently (up to +12 %), so that
     /// parallel streets share the load.
     fn find_route(
         &mut self,
@@ -292,7 +292,7 @@ impl Traffic {
         let cost = |edge: u32| {
             let base = costs[edge as usize];
             let mixed = (number ^ (u64::from(edge) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-            base + base * mixed / 1024
+            base + base * mixed / 2048
         };
         self.router.route(&self.streets, &cost, ends, avoid)
     }
@@ -664,7 +664,8 @@ impl Traffic {
         let Some(&next) = car.route.front() else { return };
         let full = self.entry(next, None).1 < GAP_M;
         if car.waited < TELEPORT_S {
-            if full {
+            // Who does not follow the news waits longer before leaving the usual way.
+            if full && (car.informed || car.waited >= 3 * DETOUR_S) {
                 self.replan(slot, Some(next));
             }
             return;
