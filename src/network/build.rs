@@ -290,19 +290,12 @@ impl Network {
 
         // Restrictions and links ask about neighbours, so they are found on the network without them.
         let network = Network::from_parts(parts, String::new());
-        let turns = restrictions::resolve(&network, &osm.restrictions, &blocked, &mut report);
-        let mut parts = network.parts().clone();
-        (parts.bans, parts.via_bans) = turns;
-        let network = Network::from_parts(parts, String::new());
+        let (bans, via_bans) = restrictions::resolve(&network, &osm.restrictions, &blocked, &mut report);
+        let network = network.with_turns(bans, via_bans);
         let links = links::build(&network);
-        let mut parts = network.parts().clone();
-        for (i, link) in links.iter().enumerate() {
-            for &s in &link.segments {
-                parts.segments[s as usize].link = i as LinkIndex;
-            }
-        }
-        parts.links = links;
+        let network = network.with_links(links);
 
+        let parts = network.parts();
         report.nodes = parts.nodes.len() as u64;
         report.segments = parts.segments.len() as u64;
         report.links = parts.links.len() as u64;
@@ -311,8 +304,7 @@ impl Network {
             report.limits_tagged += u64::from(s.flags.has(SegmentFlags::LIMIT_TAGGED));
             report.longer_than_max += u64::from(s.length_mm > max_mm);
         }
-        let version = file::version_of(&parts);
-        (Network::from_parts(parts, version), report)
+        (network, report)
     }
 }
 

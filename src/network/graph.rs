@@ -208,18 +208,7 @@ impl Network {
         let mut by_key: Vec<u32> = (0..n as u32).collect();
         by_key.sort_unstable_by_key(|&i| parts.segments[i as usize].key);
 
-        let mut via_by_turn: Vec<_> = parts
-            .via_bans
-            .iter()
-            .enumerate()
-            .filter_map(|(i, b)| match b[..] {
-                [.., from, to] => Some((from, to, i as u32)),
-                _ => None,
-            })
-            .collect();
-        via_by_turn.sort_unstable();
-
-        let mut hot: Vec<Hot> = parts
+        let hot: Vec<Hot> = parts
             .segments
             .iter()
             .map(|s| Hot {
@@ -230,13 +219,6 @@ impl Network {
                 has_ban: false,
             })
             .collect();
-        for &(from, ..) in &parts.bans {
-            hot[from as usize].has_ban = true;
-        }
-        for &(from, ..) in &via_by_turn {
-            hot[from as usize].has_ban = true;
-        }
-
         let zero = Position::from_degrees(0.0, 0.0).expect("0, 0 is a position");
         let all = parts.positions.iter();
         let bounds = match (
@@ -258,12 +240,59 @@ impl Network {
             bearings,
             shape_segments,
             by_key,
-            via_by_turn,
+            via_by_turn: Vec::new(),
             bounds,
             scale,
             index: SpatialIndex::new(leaves),
             parts,
         }
+        .indexing_turns()
+    }
+
+    fn indexing_turns(mut self) -> Self {
+        self.via_by_turn = self
+            .parts
+            .via_bans
+            .iter()
+            .enumerate()
+            .filter_map(|(i, b)| match b[..] {
+                [.., from, to] => Some((from, to, i as u32)),
+                _ => None,
+            })
+            .collect();
+        self.via_by_turn.sort_unstable();
+        for h in &mut self.hot {
+            h.has_ban = false;
+        }
+        for &(from, ..) in &self.parts.bans {
+            self.hot[from as usize].has_ban = true;
+        }
+        for &(from, ..) in &self.via_by_turn {
+            self.hot[from as usize].has_ban = true;
+        }
+        self
+    }
+
+    /// This network with other banned turns and sequences, both sorted. Its version is no longer right.
+    pub(super) fn with_turns(
+        mut self,
+        bans: Vec<(SegmentIndex, SegmentIndex)>,
+        via_bans: Vec<Vec<SegmentIndex>>,
+    ) -> Self {
+        (self.parts.bans, self.parts.via_bans) = (bans, via_bans);
+        self.indexing_turns()
+    }
+
+    /// This network with its links, every segment in one, and its version.
+    pub(super) fn with_links(mut self, links: Vec<Link>) -> Self {
+        for (i, link) in links.iter().enumerate() {
+            for &s in &link.segments {
+                self.parts.segments[s as usize].link = i as LinkIndex;
+            }
+        }
+        self.parts.links = links;
+        self.version = file::version_of(&self.parts);
+        self
     }
 
     pub(super) fn parts(&self) -> &Parts {

@@ -164,10 +164,7 @@ mod tests {
         );
         let (n, _) = build(&osm);
         assert_eq!(links(&n), ["1:A>B 3:B>D", "2:B>C", "2:C>B", "3:D>B 1:B>A"]);
-        assert_eq!(
-            n.links()[n.segments()[0].link as usize].segments.contains(&0),
-            true
-        );
+        assert!(n.links()[n.segments()[0].link as usize].segments.contains(&0));
     }
 
     #[test]

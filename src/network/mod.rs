@@ -127,6 +127,18 @@ impl RoadClass {
         }
     }
 
+    /// The class that a link road (ramp, slip road) belongs to; a class that is none is its own.
+    pub const fn without_link(self) -> Self {
+        match self {
+            Self::MotorwayLink => Self::Motorway,
+            Self::TrunkLink => Self::Trunk,
+            Self::PrimaryLink => Self::Primary,
+            Self::SecondaryLink => Self::Secondary,
+            Self::TertiaryLink => Self::Tertiary,
+            other => other,
+        }
+    }
+
     /// The class of an OSM `highway` value, `None` if it is no road for motor vehicles.
     pub fn from_highway(highway: &str) -> Option<Self> {
         tags::class_of(highway)

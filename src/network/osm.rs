@@ -77,7 +77,7 @@ impl OsmData {
 }
 
 /// A member of a restriction relation.
-#[cfg_attr(not(feature = "service"), allow(dead_code))]
+#[cfg(feature = "service")]
 #[derive(Clone, Debug, PartialEq)]
 struct Member {
     way: bool,
@@ -86,7 +86,7 @@ struct Member {
 }
 
 /// One restriction for each pair of a `from` and a `to` way (`no_entry` and `no_exit` may have several).
-#[cfg_attr(not(feature = "service"), allow(dead_code))]
+#[cfg(feature = "service")]
 fn restrictions_of(id: i64, members: &[Member], tags: &BTreeMap<String, String>) -> Vec<OsmRestriction> {
     let ways = |role: &str| -> Vec<i64> {
         members
@@ -118,7 +118,7 @@ fn restrictions_of(id: i64, members: &[Member], tags: &BTreeMap<String, String>)
 }
 
 /// Whether a relation's tags make it a turn restriction.
-#[cfg_attr(not(feature = "service"), allow(dead_code))]
+#[cfg(feature = "service")]
 fn is_restriction(tags: &BTreeMap<String, String>) -> bool {
     tags.get("type")
         .is_some_and(|t| t == "restriction" || t.starts_with("restriction:"))

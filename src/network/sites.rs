@@ -32,7 +32,7 @@ pub struct SensorSite {
     pub position: Position,
     /// Direction of the traffic it measures.
     pub heading: Option<Bearing>,
-    /// Class of its road.
+    /// Class of its road. A class that is no link stands for its links too: sources often do not tell them apart.
     pub class: Option<RoadClass>,
     /// OSM way of its road. Counts only if the map has that way.
     pub way: Option<i64>,
@@ -333,7 +333,10 @@ fn choose(network: &Network, site: &SensorSite, near: &mut Vec<Candidate>) -> Re
             })?;
         }
     } else if let Some(class) = site.class {
-        keep("class", &|c| network.segment(c.segment).class == class)?;
+        keep("class", &|c| {
+            let here = network.segment(c.segment).class;
+            here == class || here.without_link() == class
+        })?;
     }
     if let Some(heading) = site.heading {
         keep("heading", &|c| c.bearing.difference(heading) <= HEADING_MAX)?;

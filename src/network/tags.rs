@@ -16,6 +16,7 @@ fn get<'a>(tags: &'a Tags, key: &str) -> Option<&'a str> {
 }
 
 /// Keys of nodes that the build reads; the others are left out when an extract is read from PBF.
+#[cfg(feature = "service")]
 pub(super) const NODE_KEYS: [&str; 14] = [
     "highway",
     "barrier",
@@ -58,6 +59,7 @@ pub(super) fn class_of(highway: &str) -> Option<RoadClass> {
 
 /// Whether a reader keeps a way with these tags: its `highway` value is one of roads, or of a road under
 /// construction. What is decided by other tags (area, access) is left to the build, which counts it.
+#[cfg(feature = "service")]
 pub(super) fn is_road(tags: &Tags) -> bool {
     get(tags, "highway").is_some_and(|h| h == "construction" || class_of(h).is_some())
 }
