@@ -13,21 +13,59 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("ingest", &["units", "network", "baseline"]),
     ("locate", &["units", "network", "baseline", "ingest"]),
     ("aggregate", &["units", "network", "baseline", "ingest", "locate"]),
-    ("assess", &["units", "network", "baseline", "ingest", "locate", "aggregate"]),
-    ("publish", &["units", "network", "baseline", "ingest", "locate", "aggregate", "assess"]),
+    (
+        "assess",
+        &["units", "network", "baseline", "ingest", "locate", "aggregate"],
+    ),
+    (
+        "publish",
+        &[
+            "units",
+            "network",
+            "baseline",
+            "ingest",
+            "locate",
+            "aggregate",
+            "assess",
+        ],
+    ),
     (
         "engine",
-        &["units", "network", "baseline", "ingest", "locate", "aggregate", "assess", "publish"],
+        &[
+            "units",
+            "network",
+            "baseline",
+            "ingest",
+            "locate",
+            "aggregate",
+            "assess",
+            "publish",
+        ],
     ),
     ("simulate", &["units", "network"]),
     ("source", &["units", "network", "ingest", "engine", "publish"]),
     // Kafka out uses the connection of Kafka in.
-    ("sink", &["units", "network", "ingest", "assess", "publish", "engine", "source"]),
+    (
+        "sink",
+        &[
+            "units", "network", "ingest", "assess", "publish", "engine", "source",
+        ],
+    ),
     (
         "service",
         &[
-            "units", "network", "baseline", "ingest", "locate", "aggregate", "assess", "publish", "engine",
-            "simulate", "source", "sink",
+            "units",
+            "network",
+            "baseline",
+            "ingest",
+            "locate",
+            "aggregate",
+            "assess",
+            "publish",
+            "engine",
+            "simulate",
+            "source",
+            "sink",
         ],
     ),
     ("main", &["service"]),
@@ -43,14 +81,26 @@ const MACHINES: [(&str, &str); 5] = [
 ];
 
 /// Folders that must not ask the time, draw random numbers or touch the world.
-const PURE: [&str; 9] =
-    ["units", "baseline", "ingest", "locate", "aggregate", "assess", "publish", "engine", "simulate"];
+const PURE: [&str; 9] = [
+    "units",
+    "baseline",
+    "ingest",
+    "locate",
+    "aggregate",
+    "assess",
+    "publish",
+    "engine",
+    "simulate",
+];
 
 /// What a pure folder must not name, and what to do instead.
 const WORLD: [(&str, &str); 10] = [
     ("std::time", "time comes from the log, as EventTime"),
     ("SystemTime", "time comes from the log, as EventTime"),
-    ("Instant::now", "the service times stages through engine::Stopwatch"),
+    (
+        "Instant::now",
+        "the service times stages through engine::Stopwatch",
+    ),
     ("std::fs", "doors are in source, sink and service"),
     ("std::net", "doors are in source, sink and service"),
     ("std::thread", "the engine's pool is the only one"),
@@ -62,8 +112,18 @@ const WORLD: [(&str, &str); 10] = [
 
 /// Functions of the standard library that differ between platforms; `libm` has them all.
 const INEXACT: [&str; 12] = [
-    ".sin()", ".cos()", ".tan()", ".asin()", ".acos()", ".atan()", ".atan2(", ".exp()", ".ln()", ".powf(",
-    ".tanh()", ".mul_add(",
+    ".sin()",
+    ".cos()",
+    ".tan()",
+    ".asin()",
+    ".acos()",
+    ".atan()",
+    ".atan2(",
+    ".exp()",
+    ".ln()",
+    ".powf(",
+    ".tanh()",
+    ".mul_add(",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -105,16 +165,24 @@ fn lines() -> Vec<(String, String, usize, String)> {
 
 #[test]
 fn imports_follow_the_arrows() {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> =
-        MAY_IMPORT.iter().map(|(f, to)| (*f, to.iter().copied().collect())).collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = MAY_IMPORT
+        .iter()
+        .map(|(f, to)| (*f, to.iter().copied().collect()))
+        .collect();
     let mut wrong = Vec::new();
     for (folder, file, number, code) in lines() {
-        let may = allowed
-            .get(folder.as_str())
-            .unwrap_or_else(|| panic!("src/{folder} is not in ARCHITECTURE.md; give it a place and its arrows"));
-        for (i, _) in code.match_indices("crate::").chain(code.match_indices("viaflux::")) {
+        let may = allowed.get(folder.as_str()).unwrap_or_else(|| {
+            panic!("src/{folder} is not in ARCHITECTURE.md; give it a place and its arrows")
+        });
+        for (i, _) in code
+            .match_indices("crate::")
+            .chain(code.match_indices("viaflux::"))
+        {
             let rest = code[i..].split_once("::").unwrap().1;
-            let to: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let to: String = rest
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             if to != folder && allowed.contains_key(to.as_str()) && !may.contains(to.as_str()) {
                 wrong.push(format!("src/{file}:{number}: {folder} must not import {to}"));
             }
@@ -151,7 +219,9 @@ fn the_core_does_not_touch_the_world() {
         if pure || folder == "network" {
             for word in INEXACT {
                 if code.contains(word) {
-                    wrong.push(format!("src/{file}:{number}: {word}: use libm, it gives the same everywhere"));
+                    wrong.push(format!(
+                        "src/{file}:{number}: {word}: use libm, it gives the same everywhere"
+                    ));
                 }
             }
         }

@@ -36,14 +36,30 @@ fn below(rng: &mut ChaCha8Rng, n: u32) -> u32 {
 /// A straight two-way road of 3 km, cut by side roads every 300 m.
 fn network() -> Arc<Network> {
     let mut osm = OsmData::default();
-    let node = |lat: f64, lon: f64| OsmNode { lat, lon, ..OsmNode::default() };
+    let node = |lat: f64, lon: f64| OsmNode {
+        lat,
+        lon,
+        ..OsmNode::default()
+    };
     let tags = |class: &str| BTreeMap::from([("highway".to_owned(), class.to_owned())]);
     for i in 0..=10_i64 {
         osm.nodes.insert(1 + i, node(34.0, 108.0 + 0.003_25 * i as f64));
-        osm.nodes.insert(101 + i, node(34.002, 108.0 + 0.003_25 * i as f64));
-        osm.ways.push(OsmWay { id: 100 + i, nodes: vec![1 + i, 101 + i], tags: tags("residential") });
+        osm.nodes
+            .insert(101 + i, node(34.002, 108.0 + 0.003_25 * i as f64));
+        osm.ways.push(OsmWay {
+            id: 100 + i,
+            nodes: vec![1 + i, 101 + i],
+            tags: tags("residential"),
+        });
     }
-    osm.ways.insert(0, OsmWay { id: 1, nodes: (1..=11).collect(), tags: tags("primary") });
+    osm.ways.insert(
+        0,
+        OsmWay {
+            id: 1,
+            nodes: (1..=11).collect(),
+            tags: tags("primary"),
+        },
+    );
     Arc::new(Network::build(&osm, &BuildSettings::default()).0)
 }
 
@@ -58,13 +74,23 @@ fn engine(network: &Arc<Network>, threads: usize) -> Engine {
     let mut found = Vec::new();
     let middle = viaflux::units::Position::from_degrees(34.0, 108.005).unwrap();
     network.candidates(middle, 20_000, &mut found);
-    let sites: BTreeMap<SubjectKey, u32> =
-        (0..2).map(|i| (SubjectKey::of(&format!("loop-{i}")), found[i].segment)).collect();
+    let sites: BTreeMap<SubjectKey, u32> = (0..2)
+        .map(|i| (SubjectKey::of(&format!("loop-{i}")), found[i].segment))
+        .collect();
     let sensors = Arc::new(sites.keys().copied().collect());
     let log = |i: usize| {
-        let feed = if i == SENSOR_LOG { Feed::Sensor } else { Feed::Probe };
-        let decoder =
-            Decoder::new(FieldMapping::simulated_city(feed), None, settings.clone(), area, Arc::clone(&sensors));
+        let feed = if i == SENSOR_LOG {
+            Feed::Sensor
+        } else {
+            Feed::Probe
+        };
+        let decoder = Decoder::new(
+            FieldMapping::simulated_city(feed),
+            None,
+            settings.clone(),
+            area,
+            Arc::clone(&sensors),
+        );
         LogSpec {
             name: format!("log/{i}"),
             decoder: Arc::new(decoder),
@@ -76,7 +102,9 @@ fn engine(network: &Arc<Network>, threads: usize) -> Engine {
     };
     Engine::new(Setup {
         network: Arc::clone(network),
-        sites: Arc::new(Sites { segments: sites.clone() }),
+        sites: Arc::new(Sites {
+            segments: sites.clone(),
+        }),
         places: Arc::new(Places::whole_city(network)),
         profile: Arc::new(profile()),
         locate: Default::default(),
@@ -105,7 +133,11 @@ struct Broker {
 
 impl Broker {
     fn append(&mut self, log: usize, now: i64, control: bool, value: Vec<u8>) {
-        self.logs[log].push(Stored { append: now, control, value });
+        self.logs[log].push(Stored {
+            append: now,
+            control,
+            value,
+        });
     }
 
     fn push(&self, log: usize, offset: usize, batch: &mut Batch) {
@@ -133,7 +165,11 @@ fn feeds(rng: &mut ChaCha8Rng, minutes: i64, shift: i64) -> Vec<(i64, usize, Vec
             x = (x + speed * 5.0) % 3000.0;
             let lon = 108.0 + x / 92_350.0;
             // The broken clock: eight months or 73 years ahead of the others makes no difference.
-            let stamp = if vehicle == 5 { t - shift + 2_300_000_000_000 } else { t - shift };
+            let stamp = if vehicle == 5 {
+                t - shift + 2_300_000_000_000
+            } else {
+                t - shift
+            };
             let line = format!(
                 r#"{{"vehicle_id":"v{vehicle}","ts":{stamp},"lat":34.00001,"lon":{lon:.7},"speed_mps":{speed},"heading_deg":90}}"#
             );
@@ -157,7 +193,11 @@ fn feeds(rng: &mut ChaCha8Rng, minutes: i64, shift: i64) -> Vec<(i64, usize, Vec
                 r#"{{"sensor_id":"loop-{sensor}","ts":{},"period_s":300,"count":40,"occupancy":6.5,"speed_mps":12.5}}"#,
                 end - shift
             );
-            out.push((end + 4000 + i64::from(below(rng, 2000)), SENSOR_LOG, line.into_bytes()));
+            out.push((
+                end + 4000 + i64::from(below(rng, 2000)),
+                SENSOR_LOG,
+                line.into_bytes(),
+            ));
         }
     }
     out.sort_by_key(|(arrival, log, _)| (*arrival, *log));
@@ -195,7 +235,8 @@ impl Process {
             let data = broker.logs[log][from..to].iter().any(|s| !s.control);
             self.step(&batch, now, shift);
             if data {
-                self.idle.records(log as u16, self.engine.watermark(log as u16), now + self.skew);
+                self.idle
+                    .records(log as u16, self.engine.watermark(log as u16), now + self.skew);
             }
             if to == broker.logs[log].len() {
                 self.idle.caught_up(log as u16);
@@ -218,7 +259,12 @@ impl Process {
 }
 
 /// The chain of a replay that reads the logs in an order drawn by `rng`.
-fn replay(network: &Arc<Network>, broker: &Broker, threads: usize, rng: &mut ChaCha8Rng) -> (Engine, Vec<(i64, String)>) {
+fn replay(
+    network: &Arc<Network>,
+    broker: &Broker,
+    threads: usize,
+    rng: &mut ChaCha8Rng,
+) -> (Engine, Vec<(i64, String)>) {
     let mut engine = engine(network, threads);
     let mut chain = Vec::new();
     let mut at = [0; LOGS];
@@ -254,7 +300,10 @@ fn run(seed: u64, append_time: bool, shift: i64) {
     let network = network();
     let minutes = 16;
     let mut feeds = feeds(&mut rng, minutes, shift).into_iter().peekable();
-    let mut broker = Broker { logs: vec![Vec::new(); LOGS], append_time };
+    let mut broker = Broker {
+        logs: vec![Vec::new(); LOGS],
+        append_time,
+    };
     let mut a = Process::new(&network, 0, EPOCH);
     let mut b = Process::new(&network, 3000, EPOCH);
     let killed_at = EPOCH + 120_000 + i64::from(below(&mut rng, 600_000));
@@ -285,9 +334,16 @@ fn run(seed: u64, append_time: bool, shift: i64) {
     assert!(killed);
     same_chain(&a.chain, &b.chain, "two processes");
     // The first panes wait for the first records and marks; after that every pane is on time.
-    assert!(a.delay <= FRESH_MS, "seed {seed}: a pane was closed {} ms after its end", a.delay);
+    assert!(
+        a.delay <= FRESH_MS,
+        "seed {seed}: a pane was closed {} ms after its end",
+        a.delay
+    );
     let last = a.chain.last().unwrap().0;
-    assert!(now - shift - last <= FRESH_MS + 30_000, "seed {seed}: stuck at {last}");
+    assert!(
+        now - shift - last <= FRESH_MS + 30_000,
+        "seed {seed}: stuck at {last}"
+    );
     for threads in [1, 4] {
         let (engine, chain) = replay(&network, &broker, threads, &mut rng);
         same_chain(&a.chain, &chain, &format!("replay with {threads} threads"));
@@ -336,7 +392,10 @@ fn a_vehicle_with_a_clock_in_2099_changes_nothing() {
     let chain = |with: bool| {
         let mut engine = engine(&network, 1);
         let mut chain = Vec::new();
-        for (_, log, value) in all.iter().filter(|(_, _, v)| with || !v.starts_with(br#"{"vehicle_id":"v5""#)) {
+        for (_, log, value) in all
+            .iter()
+            .filter(|(_, _, v)| with || !v.starts_with(br#"{"vehicle_id":"v5""#))
+        {
             let mut batch = Batch::default();
             let offset = engine.next_offset(*log as u16);
             let record = Record {
@@ -373,13 +432,24 @@ fn a_file_of_one_vehicle_is_used_whole() {
         let lon = 108.001 + 0.0005 * i as f64;
         let ts = EPOCH + 30_000 * i as i64;
         let line = format!(r#"{{"vehicle_id":"only","ts":{ts},"lat":34.00001,"lon":{lon:.7}}}"#);
-        batch.push(Record { log: 0, offset: i + 1, append_time: None, control: false, key: &[], value: line.as_bytes() });
+        batch.push(Record {
+            log: 0,
+            offset: i + 1,
+            append_time: None,
+            control: false,
+            key: &[],
+            value: line.as_bytes(),
+        });
     }
     (0..LOGS).for_each(|l| batch.end(l as u16));
     let mut out = Output::default();
     engine.step(&batch, &mut out, &mut ());
     let counts = engine.log_counts(0);
     assert_eq!((counts.read, counts.used), (40, 40), "{:?}", counts.rejected);
-    assert_eq!(out.closed.last().unwrap().end.ms(), EPOCH + 30_000 * 40, "every pane up to the last record");
+    assert_eq!(
+        out.closed.last().unwrap().end.ms(),
+        EPOCH + 30_000 * 40,
+        "every pane up to the last record"
+    );
     assert!(!out.closed.last().unwrap().assessment.states.is_empty());
 }

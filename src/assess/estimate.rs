@@ -3,6 +3,10 @@
 use super::StateSettings;
 use crate::network::{RoadClass, Segment, SegmentFlags};
 
+/// Least ratio of an estimate: at a standstill Σ distance / Σ time is 0, and its logarithm and travel time are
+/// infinite. 2 % of free flow are about 1 km/h in a city.
+pub(super) const RATIO_MIN: f64 = 0.02;
+
 /// Speed ratio with its spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
@@ -42,7 +46,7 @@ pub(super) fn fuse(
         return None;
     }
     Some(Estimate {
-        ratio: (rp * wp + rs * ws) / weight,
+        ratio: ((rp * wp + rs * ws) / weight).max(RATIO_MIN),
         error: 1.0 / libm::sqrt(weight),
         probe_share: wp / weight,
         effective: weight * cv * cv,
@@ -53,6 +57,15 @@ impl Estimate {
     /// 1 − Var_post / Var_prior with a prior as wide as the spread between vehicles, in permille.
     pub(super) fn confidence_permille(&self) -> u32 {
         (1000.0 * self.effective / (1.0 + self.effective)).round() as u32
+    }
+
+    /// The ratio drawn towards free flow by what is not known: on the logarithmic scale, by the share that the
+    /// confidence leaves. For pieces of road with too few observations of their own, where one vehicle at a
+    /// red light would otherwise be a standstill.
+    pub(super) fn shrunk(self) -> Self {
+        let confidence = self.effective / (1.0 + self.effective);
+        let ratio = libm::exp(confidence * libm::log(self.ratio.max(RATIO_MIN)));
+        Self { ratio, ..self }
     }
 
     /// Upper bound of the 90 % interval of the ratio, in permille.

@@ -281,7 +281,7 @@ impl Assess {
         let estimate = if live {
             own_estimate
         } else {
-            link_estimate.or(own_estimate)
+            link_estimate.or(own_estimate).map(Estimate::shrunk)
         };
         let Some(e) = estimate else {
             // Nothing in the window: the last state is held until it is unknown.

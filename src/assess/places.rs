@@ -123,7 +123,7 @@ pub(super) fn region_index<'s>(
     time: EventTime,
 ) -> RegionIndex {
     let mut length_mm = [0_u64; 7];
-    let (mut whole, mut covered, mut now_ms, mut free_ms) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut whole, mut covered, mut now_ms, mut free_mm) = (0_u64, 0_u64, 0_u64, 0_u64);
     for &i in &region.segments {
         let length = u64::from(network.segment(i).length_mm);
         whole += length;
@@ -132,18 +132,20 @@ pub(super) fn region_index<'s>(
         if let Some((s, speed)) = covering(state, i) {
             covered += length;
             now_ms += travel_time_ms(length, speed).unwrap_or(0);
-            free_ms += travel_time_ms(length, s.free_flow).unwrap_or(0);
+            free_mm += length * u64::from(s.ratio_permille.unwrap_or(1000).min(1000)) / 1000;
         }
     }
     let coverage_permille = permille(covered, whole);
-    // GB/T 33171-2016: TTI is at least 1, DTP at least 0.
-    let dtp = permille(now_ms.saturating_sub(free_ms), now_ms);
-    let enough = f64::from(coverage_permille) >= coverage_min * 1000.0 && now_ms > 0;
+    // Each segment's DTP is (t − t_ff) / t = 1 − ratio, at least 0; the network's is their mean by length.
+    // The sum of travel times would be ruled by the few segments that stand.
+    let flowing = permille(free_mm, covered);
+    let enough = f64::from(coverage_permille) >= coverage_min * 1000.0 && covered > 0;
     RegionIndex {
         region: number,
         time,
-        index_centi: enough.then(|| profile.index_centi(dtp)),
-        tti_permille: (free_ms > 0).then(|| permille(now_ms, free_ms).max(1000)),
+        index_centi: enough.then(|| profile.index_centi(1000 - flowing)),
+        // GB/T 33171-2016: DTP = 1 − 1 / TTI, and TTI is at least 1.
+        tti_permille: (covered > 0 && flowing > 0).then(|| 1_000_000 / flowing),
         mean_speed: speed_mm_s(covered, now_ms),
         length_m: length_mm.map(|mm| mm / 1000),
         coverage_permille,

@@ -273,6 +273,7 @@ impl Locate {
                 .map(|c| emission::score(network, &track.last, c, settings)),
         );
         let place = self.decide(&mut track);
+        track.posterior_permille = place.as_ref().map_or(0, |p| p.posterior_permille);
         self.place(&mut track, place, out);
         track
     }
@@ -280,14 +281,55 @@ impl Locate {
     /// Moves a track on to `fix`: scores its candidates from every hypothesis, decides, books the step.
     fn step(&mut self, track: &mut Track, fix: Probe, out: &mut Located) {
         let from = std::mem::replace(&mut track.last, fix);
+        if let Some(place) = self.dwell(track, &from) {
+            self.stand(track, &from, &place, out);
+            self.place(track, Ok(place), out);
+            return;
+        }
         let before = std::mem::take(&mut track.hypotheses);
         self.candidates(&track.last);
-        self.score(&from, &track.last, &before);
+        self.score(&track.kept, &track.last, &before);
         let place = self.decide(track);
         if let (Some(start), Ok(to)) = (before.first(), &place) {
             self.book(track, &from, start, to, out);
         }
+        track.kept = track.last.clone();
+        track.posterior_permille = place.as_ref().map_or(0, |p| p.posterior_permille);
         self.place(track, place, out);
+    }
+
+    /// Where a vehicle stands: it is slow and has not left the place of the last fix that was scored. Noise of
+    /// the receiver would turn it round otherwise, and a heading that says better is not given at a standstill.
+    fn dwell(&self, track: &Track, from: &Probe) -> Option<Place> {
+        let fix = &track.last;
+        let here = track.hypotheses.first()?;
+        let slow = match fix.speed {
+            Some(speed) => f64::from(speed) / 1000.0,
+            None => {
+                let dt_s = fix.time.since(from.time) as f64 / 1000.0;
+                from.position.distance_m(fix.position) / dt_s.max(0.001)
+            }
+        } < self.settings.dwell_speed_mps;
+        let moved_m = track.kept.position.distance_m(fix.position);
+        if !slow || moved_m >= f64::from(self.settings.thin_m) {
+            return None;
+        }
+        let at = self.network.position_at(here.segment, here.offset_mm);
+        Some(Place {
+            segment: here.segment,
+            offset_mm: here.offset_mm,
+            distance_mm: (at.distance_m(fix.position) * 1000.0).round() as u32,
+            posterior_permille: track.posterior_permille,
+        })
+    }
+
+    /// Books the time of a vehicle that stands.
+    fn stand(&mut self, track: &mut Track, from: &Probe, place: &Place, out: &mut Located) {
+        let mut pieces = std::mem::take(&mut self.scratch.pieces);
+        let (begin, end) = ((from.time, place.offset_mm), (track.last.time, place.offset_mm));
+        booking::pieces(&self.network, &[place.segment], begin, end, &mut pieces);
+        self.book_pieces(track, &pieces, place.posterior_permille, out);
+        self.scratch.pieces = pieces;
     }
 
     /// Fills `candidates` for a fix: the nearest `k` within reach, more widely if there is none.
@@ -321,14 +363,19 @@ impl Locate {
         let fresh = HYPOTHESIS_FLOOR;
         scores.clear();
         scores.resize(candidates.len(), fresh);
-        for hypothesis in before {
+        // The decided place comes last, so that its search can be traced when the step is booked.
+        for hypothesis in before.iter().rev() {
             targets.clear();
-            targets.extend(candidates.iter().map(|c| self::target(hypothesis, c, settings)));
+            targets.extend(
+                candidates
+                    .iter()
+                    .map(|c| self::target(hypothesis, (c.segment, c.offset_mm), settings)),
+            );
             let start = (hypothesis.segment, hypothesis.offset_mm);
             router.paths(&self.network, start, targets, bound_mm, lengths);
-            for (best, length) in scores.iter_mut().zip(lengths.iter()) {
-                if let Some(length) = length {
-                    let way = transition::score(*length, straight_m, dt_s, settings);
+            for ((best, length), cost) in scores.iter_mut().zip(lengths.iter()).zip(router.costs()) {
+                if let (Some(length), Some(cost)) = (length, cost) {
+                    let way = transition::score(*length, *cost, straight_m, dt_s, settings);
                     *best = best.max(hypothesis.score + way);
                 }
             }
@@ -388,26 +435,12 @@ impl Locate {
 
     /// Books the step between two places over segments and panes.
     fn book(&mut self, track: &mut Track, from: &Probe, start: &Hypothesis, to: &Place, out: &mut Located) {
-        let fix = &track.last;
-        let dt_s = fix.time.since(from.time) as f64 / 1000.0;
-        let bound_mm = transition::bound_mm(from.position.distance_m(fix.position), dt_s);
-        let chosen = Candidate {
-            segment: to.segment,
-            offset_mm: to.offset_mm,
-            distance_mm: to.distance_mm,
-            bearing: crate::units::Bearing::default(),
-        };
-        let target = target(start, &chosen, &self.settings);
+        let target = target(start, (to.segment, to.offset_mm), &self.settings);
         let Scratch {
             router, path, pieces, ..
         } = &mut self.scratch;
-        if !router.path(
-            &self.network,
-            (start.segment, start.offset_mm),
-            target,
-            bound_mm,
-            path,
-        ) {
+        // The last search of the scoring began at `start`.
+        if !router.trace(&self.network, target, path) {
             self.state.counts.broken += 1;
             track.visit = None;
             return;
@@ -420,11 +453,24 @@ impl Locate {
             &self.network,
             &path.segments,
             (from.time, start.offset_mm),
-            (fix.time, target.1),
+            (track.last.time, target.1),
             pieces,
         );
-        let sure = u32::from(to.posterior_permille) >= self.settings.min_posterior_permille;
-        let weight = fix.class.weight_permille() * u32::from(to.posterior_permille) / 1000;
+        let pieces = std::mem::take(&mut self.scratch.pieces);
+        self.book_pieces(track, &pieces, to.posterior_permille, out);
+        self.scratch.pieces = pieces;
+    }
+
+    fn book_pieces(
+        &mut self,
+        track: &mut Track,
+        pieces: &[booking::Piece],
+        posterior_permille: u16,
+        out: &mut Located,
+    ) {
+        let fix = &track.last;
+        let sure = u32::from(posterior_permille) >= self.settings.min_posterior_permille;
+        let weight = fix.class.weight_permille() * u32::from(posterior_permille) / 1000;
         for (k, piece) in pieces.iter().enumerate() {
             let visit = match track.visit {
                 Some((segment, since)) if k == 0 && segment == piece.segment => (segment, since),
@@ -535,19 +581,11 @@ impl Locate {
     }
 }
 
-/// Where a step to `candidate` ends: a place a little behind on the same segment is where the vehicle was.
-fn target(from: &Hypothesis, candidate: &Candidate, settings: &Settings) -> (SegmentIndex, u32) {
-    let behind = candidate.segment == from.segment
-        && candidate.offset_mm < from.offset_mm
-        && from.offset_mm - candidate.offset_mm <= settings.back_tol_m * 1000;
-    (
-        candidate.segment,
-        if behind {
-            from.offset_mm
-        } else {
-            candidate.offset_mm
-        },
-    )
+/// Where a step to `to` ends: a place a little behind on the same segment is where the vehicle was.
+fn target(from: &Hypothesis, to: (SegmentIndex, u32), settings: &Settings) -> (SegmentIndex, u32) {
+    let behind =
+        to.0 == from.segment && to.1 < from.offset_mm && from.offset_mm - to.1 <= settings.back_tol_m * 1000;
+    (to.0, if behind { from.offset_mm } else { to.1 })
 }
 
 /// The name of a visit.

@@ -36,6 +36,10 @@ pub struct Settings {
     /// How long after a step begins it may still be decided, in seconds: how far locate's promise lies
     /// behind the watermark.
     pub settle_s: u32,
+    /// Movement since the last fix that was scored below which a slow vehicle stands, in metres.
+    pub thin_m: u32,
+    /// Speed below which a vehicle may be standing, in m/s.
+    pub dwell_speed_mps: f64,
     /// Silence that ends a track, in seconds.
     pub break_s: u32,
     /// Silence after which a vehicle is forgotten, in seconds.
@@ -68,6 +72,8 @@ impl Default for Settings {
             beta_max: 12.0,
             back_tol_m: 20,
             settle_s: 60,
+            thin_m: 20,
+            dwell_speed_mps: 1.5,
             break_s: 120,
             evict_s: 3600,
             min_posterior_permille: 600,

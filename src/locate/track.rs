@@ -18,6 +18,10 @@ pub(super) struct Hypothesis {
 pub(super) struct Track {
     /// The last fix that was believed.
     pub(super) last: Probe,
+    /// The last fix that was scored; while the vehicle stands, `last` goes on without it.
+    pub(super) kept: Probe,
+    /// Posterior of the place decided at `kept`.
+    pub(super) posterior_permille: u16,
     /// Its possible places, best first; empty when off the road.
     pub(super) hypotheses: Vec<Hypothesis>,
     /// The segment that the vehicle is on, and when this visit began.
@@ -31,6 +35,8 @@ pub(super) struct Track {
 impl Track {
     pub(super) fn begin(fix: Probe) -> Self {
         Self {
+            kept: fix.clone(),
+            posterior_permille: 0,
             last: fix,
             hypotheses: Vec::new(),
             visit: None,

@@ -19,7 +19,9 @@ pub(super) fn bound_mm(straight_m: f64, dt_s: f64) -> u64 {
 }
 
 /// Natural logarithm of the likelihood of driving `route_mm` between fixes `straight_m` apart in `dt_s`,
-/// up to a constant.
-pub(super) fn score(route_mm: u64, straight_m: f64, dt_s: f64, settings: &Settings) -> f64 {
-    -(route_mm as f64 / 1000.0 - straight_m).abs() / beta_m(dt_s, settings)
+/// up to a constant. `cost_mm` is the route with the router's penalties for U-turns and banned turns.
+pub(super) fn score(route_mm: u64, cost_mm: u64, straight_m: f64, dt_s: f64, settings: &Settings) -> f64 {
+    let metres = |mm: u64| mm as f64 / 1000.0;
+    let penalty = metres(cost_mm.saturating_sub(route_mm));
+    -((metres(route_mm) - straight_m).abs() + penalty) / beta_m(dt_s, settings)
 }

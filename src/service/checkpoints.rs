@@ -50,7 +50,10 @@ impl Checkpoints {
     /// [`StoreError::Io`] if that fails.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| io_error("creating", dir, error))?;
-        let mut store = Self { dir: dir.to_owned(), next: 1 };
+        let mut store = Self {
+            dir: dir.to_owned(),
+            next: 1,
+        };
         store.next = store.list()?.last().map_or(1, |(n, _)| n + 1);
         Ok(store)
     }
@@ -108,8 +111,13 @@ impl Checkpoints {
         let entries = fs::read_dir(&self.dir).map_err(|error| io_error("listing", &self.dir, error))?;
         let mut found = Vec::new();
         for entry in entries {
-            let path = entry.map_err(|error| io_error("listing", &self.dir, error))?.path();
-            let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+            let path = entry
+                .map_err(|error| io_error("listing", &self.dir, error))?
+                .path();
+            let number = path
+                .file_stem()
+                .and_then(|s| s.to_str())
+                .and_then(|s| s.parse().ok());
             if let (Some(number), Some(ENDING)) = (number, path.extension().and_then(|e| e.to_str())) {
                 found.push((number, path));
             }
@@ -120,5 +128,9 @@ impl Checkpoints {
 }
 
 fn io_error(doing: &'static str, path: &Path, error: io::Error) -> StoreError {
-    StoreError::Io { doing, path: path.to_owned(), error }
+    StoreError::Io {
+        doing,
+        path: path.to_owned(),
+        error,
+    }
 }

@@ -11,8 +11,8 @@ use crate::assess::{Places, Profile};
 use crate::engine::{LogSpec, Setup};
 use crate::ingest::{Area, Decoder, FieldMapping, SubjectKey};
 use crate::locate::Sites;
-use crate::network::sites::{SensorSite, bind, read_sites};
 use crate::network::Network;
+use crate::network::sites::{SensorSite, bind, read_sites};
 
 /// Profiles that every binary carries.
 const PROFILES: [&str; 1] = [include_str!("../../config/profiles/gbt33171-2016.toml")];
@@ -36,8 +36,8 @@ impl City {
     /// # Errors
     /// Which file cannot be used, and why.
     pub fn load(config: &Config) -> Result<Self> {
-        let network = Network::load(&config.map.file)
-            .with_context(|| format!("map {}", config.map.file.display()))?;
+        let network =
+            Network::load(&config.map.file).with_context(|| format!("map {}", config.map.file.display()))?;
         let sites = match &config.map.sensors {
             Some(path) => read_sites(path).with_context(|| format!("sensor sites {}", path.display()))?,
             None => Vec::new(),
@@ -54,8 +54,11 @@ impl City {
         for (sensor, reason) in &bound.unbound {
             tracing::warn!(%sensor, reason = %reason.label(), "a sensor stands on no segment; its measurements are refused");
         }
-        let segments =
-            bound.sites.iter().map(|s| (SubjectKey::of(&s.sensor_id), s.segment)).collect();
+        let segments = bound
+            .sites
+            .iter()
+            .map(|s| (SubjectKey::of(&s.sensor_id), s.segment))
+            .collect();
         let places = super::places::load(&network, &config.map)?;
         let profile = profile(config)?;
         Ok(Self {
@@ -92,7 +95,11 @@ impl City {
         if let Some(header) = header {
             for (field, place) in &mapping.fields {
                 if FieldMapping::required(feed).contains(field) && !header.iter().any(|c| *c == place.path) {
-                    bail!("{name}: no column `{}`; the header row has {}", place.path, header.join(", "));
+                    bail!(
+                        "{name}: no column `{}`; the header row has {}",
+                        place.path,
+                        header.join(", ")
+                    );
                 }
             }
         }
@@ -133,13 +140,18 @@ fn profile(config: &Config) -> Result<Profile> {
         known.push(parse_profile(text).context("a built-in profile")?);
     }
     for path in &config.profile.files {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading profile {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading profile {}", path.display()))?;
         known.push(parse_profile(&text).with_context(|| format!("profile {}", path.display()))?);
     }
     let names: Vec<String> = known.iter().map(|p| p.id.clone()).collect();
     match known.into_iter().rev().find(|p| p.id == config.profile.id) {
         Some(profile) => Ok(profile),
-        None => bail!("profile.id: no profile `{}`; known are {}", config.profile.id, names.join(", ")),
+        None => bail!(
+            "profile.id: no profile `{}`; known are {}",
+            config.profile.id,
+            names.join(", ")
+        ),
     }
 }
 

@@ -176,7 +176,10 @@ impl Command {
 
     /// Whether the command reads the configuration, which then says how to log.
     fn configures(&self) -> bool {
-        matches!(self, Command::Check(_) | Command::Demo(_) | Command::Run(_) | Command::Replay(_))
+        matches!(
+            self,
+            Command::Check(_) | Command::Demo(_) | Command::Run(_) | Command::Replay(_)
+        )
     }
 }
 

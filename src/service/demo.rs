@@ -19,6 +19,7 @@ use crate::ingest;
 use crate::network::sites::parse_sites;
 use crate::network::{BuildSettings, Network};
 use crate::simulate::{Feed, Settings, Simulation};
+use crate::sink::http::Credited;
 use crate::units::EventTime;
 
 /// Wall time between two turns: what the simulation sends meanwhile is one batch.
@@ -67,7 +68,8 @@ struct ScaledClock {
 
 impl ScaledClock {
     fn now(&self) -> EventTime {
-        self.begin.plus_ms((self.since.elapsed().as_secs_f64() * self.times * 1000.0) as i64)
+        self.begin
+            .plus_ms((self.since.elapsed().as_secs_f64() * self.times * 1000.0) as i64)
     }
 }
 
@@ -95,9 +97,17 @@ impl DemoArgs {
             // As fast as the simulation goes makes no picture that anyone could follow.
             Speed::Max => 1000.0,
         };
-        let clock = ScaledClock { begin: simulation.now(), since: Instant::now(), times };
+        let clock = ScaledClock {
+            begin: simulation.now(),
+            since: Instant::now(),
+            times,
+        };
+        let roads = Credited {
+            network: Arc::clone(&city.network),
+            attribution: "simulated city: no real place",
+        };
         let shown = clock.clone();
-        let shell = Shell::open(&config, &city, move || shown.now())?;
+        let shell = Shell::open(&config, Arc::new(roads), move || shown.now())?;
         let mut driver = self.driver(&config, &city, &shell, &clock)?;
         shell.health.started();
         let address = shell.handle().public_address();
@@ -123,7 +133,10 @@ impl DemoArgs {
             preset: Some("simulated-city".to_owned()),
             ..Source::default()
         };
-        config.source = vec![source(ingest::Feed::Probe, "probes"), source(ingest::Feed::Sensor, "sensors")];
+        config.source = vec![
+            source(ingest::Feed::Probe, "probes"),
+            source(ingest::Feed::Sensor, "sensors"),
+        ];
         config.sink.clear();
         if let Some(listen) = &self.listen {
             config.server.listen.clone_from(listen);
@@ -194,7 +207,11 @@ fn live(
 
 /// Asks the desktop to show the page; where there is none, the address was printed.
 fn open_browser(url: String) {
-    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let program = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
     std::thread::spawn(move || {
         std::thread::sleep(BROWSER_AFTER);
         let quiet = std::process::Stdio::null;

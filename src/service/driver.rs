@@ -58,7 +58,10 @@ impl Stopwatch for StageClock {
 impl StageClock {
     /// Seconds spent in each stage.
     pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
-        Stage::ALL.iter().map(|s| (s.label(), self.spent[*s as usize].as_secs_f64())).collect()
+        Stage::ALL
+            .iter()
+            .map(|s| (s.label(), self.spent[*s as usize].as_secs_f64()))
+            .collect()
     }
 }
 
@@ -117,7 +120,9 @@ impl Driver {
         {
             companion = serde_json::from_slice(&bytes).context("the checkpoint's companion")?;
         }
-        let files = out.map(|(dir, files)| FileSink::open(dir, files, &companion.lengths)).transpose()?;
+        let files = out
+            .map(|(dir, files)| FileSink::open(dir, files, &companion.lengths))
+            .transpose()?;
         Ok(Self {
             engine,
             files,
@@ -192,8 +197,13 @@ impl Driver {
             Some(files) => files.flush(self.checkpoints.is_some())?,
             None => BTreeMap::new(),
         };
-        let Some(store) = &mut self.checkpoints else { return Ok(()) };
-        let companion = Companion { lengths, tallies: self.tallies.clone() };
+        let Some(store) = &mut self.checkpoints else {
+            return Ok(());
+        };
+        let companion = Companion {
+            lengths,
+            tallies: self.tallies.clone(),
+        };
         let bytes = self.engine.checkpoint(&serde_json::to_vec(&companion)?);
         if let Err(error) = store.keep(&bytes) {
             tracing::error!(%error, "no checkpoint was kept; the one before still serves");
@@ -213,12 +223,18 @@ impl Driver {
             }
         }
         for publication in &self.output.publications {
-            *self.tallies.published.entry(name(publication.topic).to_owned()).or_default() += 1;
+            *self
+                .tallies
+                .published
+                .entry(name(publication.topic).to_owned())
+                .or_default() += 1;
         }
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let Some(files) = &mut self.files else { return Ok(()) };
+        let Some(files) = &mut self.files else {
+            return Ok(());
+        };
         for publication in &self.output.publications {
             files.publish(publication)?;
         }
@@ -231,8 +247,11 @@ impl Driver {
         }
         for refusal in &self.output.refused {
             let log = self.engine.log_name(refusal.log);
-            let sampled =
-                self.tallies.sampled.entry(format!("{log}/{}", refusal.reason.label())).or_default();
+            let sampled = self
+                .tallies
+                .sampled
+                .entry(format!("{log}/{}", refusal.reason.label()))
+                .or_default();
             if *sampled < SAMPLE_MAX {
                 *sampled += 1;
                 let line = sample(log, refusal, payload(batch, refusal));
@@ -260,10 +279,18 @@ impl Driver {
             .filter(|r| counts.rejected[**r as usize] > 0)
             .map(|r| (r.label().to_owned(), counts.rejected[*r as usize].into()))
             .collect();
-        let mut segments: serde_json::Map<_, _> =
-            Basis::ALL.iter().map(|b| (b.label().to_owned(), 0.into())).collect();
+        let mut segments: serde_json::Map<_, _> = Basis::ALL
+            .iter()
+            .map(|b| (b.label().to_owned(), 0.into()))
+            .collect();
         for basis in Basis::ALL {
-            let n = self.engine.assess().segments().values().filter(|s| s.basis == basis).count();
+            let n = self
+                .engine
+                .assess()
+                .segments()
+                .values()
+                .filter(|s| s.basis == basis)
+                .count();
             segments.insert(basis.label().to_owned(), n.into());
         }
         let seconds = elapsed.as_secs_f64();

@@ -63,14 +63,20 @@ impl Files {
     /// # Errors
     /// What cannot be read, written or delivered.
     pub fn drive(self, driver: &mut Driver, how: Drive, stop: &AtomicBool) -> Result<()> {
-        let records = if how.speed == Speed::Max { BATCH_RECORDS } else { PACED_RECORDS };
+        let records = if how.speed == Speed::Max {
+            BATCH_RECORDS
+        } else {
+            PACED_RECORDS
+        };
         let mut open: Vec<(LogIndex, FileSource)> = Vec::new();
         for (i, input) in self.inputs.into_iter().enumerate() {
             let log = i as LogIndex;
             let from = driver.engine().next_offset(log);
             let file = if how.sort {
                 let decoder = driver.engine().decoder(log);
-                input.sorted(log, from, records, |line| Some(decoder.decode(line, 0).ok()?.event.time()))?
+                input.sorted(log, from, records, |line| {
+                    Some(decoder.decode(line, 0).ok()?.event.time())
+                })?
             } else {
                 input.start(log, from, records)
             };

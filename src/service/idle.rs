@@ -34,7 +34,16 @@ pub struct IdleWatch {
 impl IdleWatch {
     /// Watches `logs` logs from `now` on.
     pub fn new(logs: usize, timeout_ms: i64, now: i64) -> Self {
-        Self { logs: vec![Log { last_record: now, ..Log::default() }; logs], timeout_ms }
+        Self {
+            logs: vec![
+                Log {
+                    last_record: now,
+                    ..Log::default()
+                };
+                logs
+            ],
+            timeout_ms,
+        }
     }
 
     /// Records of `log` were read (control records do not count) and left it at `watermark`.
@@ -64,8 +73,13 @@ impl IdleWatch {
                 continue;
             }
             // A log that never had a record has no time of its own: it follows the others.
-            let to = log.watermark.map(|w| w.plus_ms(silent - self.timeout_ms)).or_else(|| others(i));
-            let Some(watermark_ms) = to.filter(|to| watermarks[i].is_none_or(|w| *to > w)) else { continue };
+            let to = log
+                .watermark
+                .map(|w| w.plus_ms(silent - self.timeout_ms))
+                .or_else(|| others(i));
+            let Some(watermark_ms) = to.filter(|to| watermarks[i].is_none_or(|w| *to > w)) else {
+                continue;
+            };
             log.last_mark = Some(now);
             marks.push((i as LogIndex, Control::Idle { watermark_ms }));
         }
@@ -85,12 +99,25 @@ mod tests {
     fn a_silent_log_is_marked_after_the_timeout_and_again() {
         let mut watch = IdleWatch::new(1, 30_000, 0);
         watch.records(0, at(1_000_000), 10_000);
-        assert!(watch.due(&[at(1_000_000)], 90_000).is_empty(), "not caught up: it lags, it is not silent");
+        assert!(
+            watch.due(&[at(1_000_000)], 90_000).is_empty(),
+            "not caught up: it lags, it is not silent"
+        );
         watch.caught_up(0);
         assert!(watch.due(&[at(1_000_000)], 39_999).is_empty());
-        let mark = |ms| vec![(0, Control::Idle { watermark_ms: EventTime::from_ms(ms) })];
+        let mark = |ms| {
+            vec![(
+                0,
+                Control::Idle {
+                    watermark_ms: EventTime::from_ms(ms),
+                },
+            )]
+        };
         assert_eq!(watch.due(&[at(1_000_000)], 41_000), mark(1_001_000));
-        assert!(watch.due(&[at(1_001_000)], 45_000).is_empty(), "marked a moment ago");
+        assert!(
+            watch.due(&[at(1_001_000)], 45_000).is_empty(),
+            "marked a moment ago"
+        );
         assert_eq!(watch.due(&[at(1_001_000)], 46_000), mark(1_006_000));
         watch.records(0, at(1_006_000), 47_000);
         watch.caught_up(0);
@@ -102,7 +129,15 @@ mod tests {
         let mut watch = IdleWatch::new(3, 30_000, 0);
         watch.caught_up(0);
         let marks = watch.due(&[None, at(7_000), at(5_000)], 30_000);
-        assert_eq!(marks, [(0, Control::Idle { watermark_ms: EventTime::from_ms(5_000) })]);
+        assert_eq!(
+            marks,
+            [(
+                0,
+                Control::Idle {
+                    watermark_ms: EventTime::from_ms(5_000)
+                }
+            )]
+        );
         let mut alone = IdleWatch::new(1, 30_000, 0);
         alone.caught_up(0);
         assert!(alone.due(&[None], 60_000).is_empty(), "nothing to follow");

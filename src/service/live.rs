@@ -48,8 +48,10 @@ pub struct Live<'a> {
 pub fn connection(config: &Config) -> Result<KafkaConnection> {
     let kafka = &config.kafka;
     let mut properties = kafka.properties.clone();
-    let secrets =
-        [("sasl.password", &kafka.sasl_password_file), ("ssl.key.password", &kafka.ssl_key_password_file)];
+    let secrets = [
+        ("sasl.password", &kafka.sasl_password_file),
+        ("ssl.key.password", &kafka.ssl_key_password_file),
+    ];
     for (property, file) in secrets {
         if let Some(path) = file {
             let secret = std::fs::read_to_string(path)
@@ -102,7 +104,14 @@ impl<'a> Live<'a> {
         for (k, topic) in topics.topics.iter().enumerate() {
             source_of.extend(std::iter::repeat_n(k, topic.partitions as usize));
         }
-        Ok(Self { config, city, shell, connection, topics, source_of })
+        Ok(Self {
+            config,
+            city,
+            shell,
+            connection,
+            topics,
+            source_of,
+        })
     }
 
     fn specs(&self) -> Result<Vec<LogSpec>> {
@@ -128,8 +137,13 @@ impl<'a> Live<'a> {
         let sources = kafka_sources(self.config);
         let labels: Vec<LogLabel> = self.source_of.iter().map(|&k| LogLabel::of(sources[k])).collect();
         let engine = Engine::new(self.city.setup(self.config, self.specs()?, threads, false));
-        let mut outlets: Vec<Box<dyn Outlet>> =
-            vec![Box::new(telemetry(self.config, self.city, self.shell, "run", labels))];
+        let mut outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry(
+            self.config,
+            self.city,
+            self.shell,
+            "run",
+            labels,
+        ))];
         if let Some(sink) = self.sink()? {
             outlets.push(Box::new(sink));
         }
@@ -169,10 +183,17 @@ impl<'a> Live<'a> {
             (Topic::AlertEvent, sink.topics.alert_event.clone()),
             (Topic::AlertState, sink.topics.alert_state.clone()),
         ]);
-        let mut specs: Vec<TopicSpec> =
-            topics.iter().map(|(topic, name)| TopicSpec::output(*topic, name, 1)).collect();
+        let mut specs: Vec<TopicSpec> = topics
+            .iter()
+            .map(|(topic, name)| TopicSpec::output(*topic, name, 1))
+            .collect();
         if sink.dead_letters {
-            specs.extend(self.topics.topics.iter().map(|t| TopicSpec::dead_letters(&t.name)));
+            specs.extend(
+                self.topics
+                    .topics
+                    .iter()
+                    .map(|t| TopicSpec::dead_letters(&t.name)),
+            );
         }
         let made = ensure_topics(&self.connection, &specs, sink.create_topics)?;
         if !made.is_empty() {
@@ -180,7 +201,12 @@ impl<'a> Live<'a> {
         }
         Ok(Some(KafkaOutlet {
             sink: KafkaSink::new(&self.connection, topics, &self.config.kafka.client_id)?,
-            inputs: self.topics.logs.iter().map(|l| (l.topic.clone(), l.partition)).collect(),
+            inputs: self
+                .topics
+                .logs
+                .iter()
+                .map(|l| (l.topic.clone(), l.partition))
+                .collect(),
             dead_letters: sink.dead_letters,
             second: Instant::now(),
             letters: 0,
@@ -251,7 +277,10 @@ impl Turn<'_> {
             SourceEvent::Lag(lags) => {
                 for (log, records) in lags {
                     let name = &self.live.topics.logs[usize::from(log)];
-                    self.live.shell.metrics.lag(&name.topic, name.partition, records, None);
+                    self.live
+                        .shell
+                        .metrics
+                        .lag(&name.topic, name.partition, records, None);
                 }
             }
             SourceEvent::Gap { log, from, to } => {
@@ -282,10 +311,13 @@ impl Turn<'_> {
             Err(crossbeam_channel::TryRecvError::Empty) => true,
         });
         let engine = driver.engine();
-        let watermarks: Vec<_> = (0..self.owned.len()).map(|l| engine.watermark(l as LogIndex)).collect();
+        let watermarks: Vec<_> = (0..self.owned.len())
+            .map(|l| engine.watermark(l as LogIndex))
+            .collect();
         for (log, control) in self.idle.due(&watermarks, wall_clock().ms()) {
             if self.owned[usize::from(log)] {
-                self.marks.push(self.source.append_control(log, &control.encode())?);
+                self.marks
+                    .push(self.source.append_control(log, &control.encode())?);
             }
         }
         if self.committed.elapsed() >= COMMIT_EVERY {
@@ -330,7 +362,9 @@ impl Outlet for KafkaOutlet {
                 if self.letters >= DEAD_LETTERS_PER_S {
                     break;
                 }
-                let Some(value) = payload(batch, refusal) else { continue };
+                let Some(value) = payload(batch, refusal) else {
+                    continue;
+                };
                 self.letters += 1;
                 let (topic, partition) = &self.inputs[usize::from(refusal.log)];
                 self.sink.dead_letter(&DeadLetter {

@@ -18,16 +18,16 @@ pub mod live;
 pub mod log;
 pub mod map;
 pub mod pace;
-mod progress;
+pub mod places;
 #[cfg(feature = "kafka")]
 pub mod produce;
+mod progress;
 #[cfg(feature = "kafka")]
 pub mod record;
 #[cfg(feature = "kafka")]
 pub mod rekey;
 pub mod replay;
 pub mod run;
-pub mod places;
 pub mod schema;
 mod shell;
 pub mod simulate;

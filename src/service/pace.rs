@@ -27,7 +27,9 @@ impl FromStr for Speed {
         }
         match text.trim_end_matches('x').parse::<f64>() {
             Ok(n) if n > 0.0 && n.is_finite() => Ok(Self::Times(n)),
-            _ => Err(format!("`{text}` is no speed; write max, or a number above 0 such as 10")),
+            _ => Err(format!(
+                "`{text}` is no speed; write max, or a number above 0 such as 10"
+            )),
         }
     }
 }
@@ -47,7 +49,9 @@ impl Pace {
 
     /// Waits until `now` is due, or until `stop`.
     pub fn wait(&mut self, now: Option<EventTime>, stop: &AtomicBool) {
-        let (Speed::Times(times), Some(now)) = (self.speed, now) else { return };
+        let (Speed::Times(times), Some(now)) = (self.speed, now) else {
+            return;
+        };
         let (first, since) = *self.begin.get_or_insert((now, Instant::now()));
         let due = Duration::from_secs_f64(now.since(first).max(0) as f64 / 1000.0 / times);
         while let Some(rest) = due.checked_sub(since.elapsed())

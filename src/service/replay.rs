@@ -106,7 +106,11 @@ impl ReplayArgs {
         let path = self.out.join("summary.json");
         let text = serde_json::to_string_pretty(&summary)?;
         std::fs::write(&path, format!("{text}\n")).with_context(|| format!("writing {}", path.display()))?;
-        super::cli::print(&if global.json { format!("{text}\n") } else { report(&summary, &self.out) })?;
+        super::cli::print(&if global.json {
+            format!("{text}\n")
+        } else {
+            report(&summary, &self.out)
+        })?;
         Ok(())
     }
 
@@ -133,7 +137,10 @@ impl ReplayArgs {
             }
             // A source of the configuration with this feed lends its mapping, the flags its files.
             let known = config.source.iter().find(|s| s.feed == feed).cloned();
-            let mut source = known.unwrap_or(Source { feed, ..Source::default() });
+            let mut source = known.unwrap_or(Source {
+                feed,
+                ..Source::default()
+            });
             source.kind = SourceKind::File;
             source.path = None;
             source.paths = paths.clone();
@@ -144,7 +151,12 @@ impl ReplayArgs {
             sources.push(source);
         }
         if sources.is_empty() {
-            sources = config.source.iter().filter(|s| s.kind == SourceKind::File).cloned().collect();
+            sources = config
+                .source
+                .iter()
+                .filter(|s| s.kind == SourceKind::File)
+                .cloned()
+                .collect();
         }
         if sources.is_empty() {
             bail!("nothing to replay: name files with --probes and --sensors, or an event log with --log");
@@ -161,7 +173,11 @@ impl ReplayArgs {
         let engine = Engine::new(city.setup(config, logs, threads, self.matches));
         let out = Some((self.out.as_path(), files));
         let mut driver = Driver::new(engine, out, Vec::new(), self.state.as_deref(), CHECKPOINT_EVERY)?;
-        let how = Drive { speed: self.speed, drain: !self.no_drain, sort: self.sort };
+        let how = Drive {
+            speed: self.speed,
+            drain: !self.no_drain,
+            sort: self.sort,
+        };
         input.drive(&mut driver, how, &AtomicBool::new(false))?;
         Ok(driver)
     }
@@ -170,7 +186,13 @@ impl ReplayArgs {
 impl ReplayArgs {
     /// Drives event logs. All partitions that a log's first line names are logs of the engine, silent ones
     /// too; several event logs of the same topics are read one after the other.
-    fn drive_log(&self, config: &Config, city: &City, threads: usize, files: &[OutputFile]) -> Result<Driver> {
+    fn drive_log(
+        &self,
+        config: &Config,
+        city: &City,
+        threads: usize,
+        files: &[OutputFile],
+    ) -> Result<Driver> {
         let mut readers = Vec::new();
         for path in &self.log {
             readers.push(EventLogReader::open(path)?);
@@ -192,17 +214,28 @@ impl ReplayArgs {
         let progress = super::progress::records("replaying");
         for (mut reader, path) in readers.into_iter().zip(&self.log) {
             if reader.header().sources != header.sources {
-                bail!("{}: records other topics than {}", path.display(), self.log[0].display());
+                bail!(
+                    "{}: records other topics than {}",
+                    path.display(),
+                    self.log[0].display()
+                );
             }
             while reader.read(&mut record)? {
                 let Some(log) = header.log(&record.topic, record.partition) else {
-                    bail!("{}, line {}: topic `{}` partition {} is not in the log's first line", path.display(), reader.line(), record.topic, record.partition);
+                    bail!(
+                        "{}, line {}: topic `{}` partition {} is not in the log's first line",
+                        path.display(),
+                        reader.line(),
+                        record.topic,
+                        record.partition
+                    );
                 };
                 if record.offset < driver.engine().next_offset(log) {
                     continue;
                 }
                 record.push_to(&mut batch, log);
-                if batch.len() >= BATCH_RECORDS || (self.speed != Speed::Max && batch.len() >= PACED_RECORDS) {
+                if batch.len() >= BATCH_RECORDS || (self.speed != Speed::Max && batch.len() >= PACED_RECORDS)
+                {
                     progress.inc(batch.len() as u64);
                     driver.take(&batch)?;
                     batch.clear();
@@ -221,9 +254,15 @@ impl ReplayArgs {
 
     /// The source of the configuration that reads `topic`, with the flags over it.
     fn source_of(&self, config: &Config, topic: &str) -> Result<Source> {
-        let known = config.source.iter().find(|s| s.kind == SourceKind::Kafka && s.topic() == topic).cloned();
+        let known = config
+            .source
+            .iter()
+            .find(|s| s.kind == SourceKind::Kafka && s.topic() == topic)
+            .cloned();
         let Some(mut source) = known else {
-            bail!("no [[source]] of the configuration reads topic `{topic}`; add one, it says how its records are decoded");
+            bail!(
+                "no [[source]] of the configuration reads topic `{topic}`; add one, it says how its records are decoded"
+            );
         };
         if self.preset.is_some() {
             source.preset.clone_from(&self.preset);
@@ -235,18 +274,39 @@ impl ReplayArgs {
 
 /// What a person wants to know of a run.
 fn report(summary: &serde_json::Value, out: &Path) -> String {
-    let n = |pointer: &str| summary.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    let n = |pointer: &str| {
+        summary
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_f64)
+            .unwrap_or(0.0)
+    };
     let text = |key: &str| summary[key].as_str().unwrap_or("-").to_owned();
     let mut lines = vec![
-        format!("{:>12}  records read in {:.1} s ({} a second)", n("/records/read"), n("/elapsed_s"), n("/records_per_s")),
+        format!(
+            "{:>12}  records read in {:.1} s ({} a second)",
+            n("/records/read"),
+            n("/elapsed_s"),
+            n("/records_per_s")
+        ),
         format!("{:>12}  used", n("/records/used")),
     ];
     for (reason, count) in summary["records"]["rejected"].as_object().into_iter().flatten() {
-        lines.push(format!("{:>12}  rejected: {reason}", count.as_f64().unwrap_or(0.0)));
+        lines.push(format!(
+            "{:>12}  rejected: {reason}",
+            count.as_f64().unwrap_or(0.0)
+        ));
     }
-    lines.push(format!("{:>12}  panes closed, up to {}", n("/panes"), text("pane_end")));
+    lines.push(format!(
+        "{:>12}  panes closed, up to {}",
+        n("/panes"),
+        text("pane_end")
+    ));
     lines.push(format!("{:>12}  segments live at the end", n("/segments/live")));
-    lines.push(format!("{:>12}  alerts opened, {} resolved", n("/alerts/opened"), n("/alerts/resolved")));
+    lines.push(format!(
+        "{:>12}  alerts opened, {} resolved",
+        n("/alerts/opened"),
+        n("/alerts/resolved")
+    ));
     lines.push(format!("digest {}", text("digest")));
     lines.push(format!("results in {}", out.display()));
     lines.join("\n") + "\n"

@@ -47,7 +47,7 @@ impl RunArgs {
         let config = global.configure(&[])?.config;
         let stop = stop_signal()?;
         let city = City::load(&config)?;
-        let shell = Shell::open(&config, &city, wall_clock)?;
+        let shell = Shell::open(&config, Arc::clone(&city.network) as Arc<_>, wall_clock)?;
         let begin = Instant::now();
         let threads = super::threads(self.threads);
         let kinds: Vec<SourceKind> = config.source.iter().map(|s| s.kind).collect();
@@ -75,20 +75,30 @@ impl RunArgs {
         stop: &AtomicBool,
     ) -> Result<Driver> {
         let (input, logs) = Files::open(config, city, false)?;
-        let labels =
-            config.source.iter().flat_map(|s| s.files().into_iter().map(|_| LogLabel::of(s))).collect();
+        let labels = config
+            .source
+            .iter()
+            .flat_map(|s| s.files().into_iter().map(|_| LogLabel::of(s)))
+            .collect();
         let engine = Engine::new(city.setup(config, logs, threads, false));
         let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry(config, city, shell, "run", labels))];
         let mut driver = self.driver(config, engine, outlets)?;
         shell.health.started();
-        let how = Drive { speed: Speed::Max, drain: true, sort: false };
+        let how = Drive {
+            speed: Speed::Max,
+            drain: true,
+            sort: false,
+        };
         input.drive(&mut driver, how, stop)?;
         Ok(driver)
     }
 
     /// The driver with the file sink of the configuration, if it has one.
     fn driver(&self, config: &Config, engine: Engine, outlets: Vec<Box<dyn Outlet>>) -> Result<Driver> {
-        let sink = config.sink.iter().find(|s| s.kind == super::config::SinkKind::File);
+        let sink = config
+            .sink
+            .iter()
+            .find(|s| s.kind == super::config::SinkKind::File);
         let mut files = vec![
             OutputFile::SegmentStates,
             OutputFile::Corridors,
@@ -148,5 +158,9 @@ pub(super) fn telemetry(
 
 /// Sources in the order of their logs, for callers that need the configuration of each.
 pub(super) fn kafka_sources(config: &Config) -> Vec<&Source> {
-    config.source.iter().filter(|s| s.kind == SourceKind::Kafka).collect()
+    config
+        .source
+        .iter()
+        .filter(|s| s.kind == SourceKind::Kafka)
+        .collect()
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::city::City;
 use super::config::Config;
-use crate::sink::http::{self, Board, Health, Limits};
+use crate::sink::http::{self, Board, Health, Limits, Roads};
 use crate::sink::metrics::Metrics;
 use crate::units::EventTime;
 
@@ -30,16 +29,16 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Opens the listeners of `config`. `now` is the clock that the age of data is measured by.
+    /// Opens the listeners of `config` over a map. `now` is the clock that the age of data is measured by.
     ///
     /// # Errors
     /// Which address cannot be opened, and which key names it.
     pub fn open(
         config: &Config,
-        city: &City,
+        roads: Arc<dyn Roads>,
         now: impl Fn() -> EventTime + Send + Sync + 'static,
     ) -> Result<Self> {
-        let board = Arc::new(Board::with_clock(Arc::clone(&city.network) as Arc<_>, Limits::default(), now));
+        let board = Arc::new(Board::with_clock(roads, Limits::default(), now));
         let metrics = Arc::new(Metrics::new(config.metrics.max_series as usize));
         let health = Arc::new(Health::default());
         health.fail("data", "no pane has been closed yet");
@@ -50,7 +49,12 @@ impl Shell {
             Arc::clone(&metrics),
             Arc::clone(&health),
         )?;
-        Ok(Self { board, metrics, health, handle })
+        Ok(Self {
+            board,
+            metrics,
+            health,
+            handle,
+        })
     }
 
     /// The listeners.
@@ -99,8 +103,7 @@ pub(super) fn stop_signal() -> Result<Arc<AtomicBool>> {
 #[cfg(unix)]
 async fn wait() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -85,7 +85,19 @@ impl Telemetry {
             entry.1 += f64::from(s.length_mm) / 1000.0;
         }
         metrics.map(city.network.version(), "wgs84", &by_class);
-        Self { board, metrics, health, city, mode, config_hash, logs, now, before, matched: [0; 3], looked: None }
+        Self {
+            board,
+            metrics,
+            health,
+            city,
+            mode,
+            config_hash,
+            logs,
+            now,
+            before,
+            matched: [0; 3],
+            looked: None,
+        }
     }
 
     /// Counts by source since the last call, and the watermarks of the sources.
@@ -101,7 +113,8 @@ impl Telemetry {
                 Format::Json => "json",
                 Format::Csv => "csv",
             };
-            self.metrics.records_read(&label.source, format, counts.read - before.read, bytes[i]);
+            self.metrics
+                .records_read(&label.source, format, counts.read - before.read, bytes[i]);
             for reason in Rejection::ALL {
                 let k = reason as usize;
                 let new = counts.rejected[k].saturating_sub(before.rejected[k]);
@@ -117,7 +130,9 @@ impl Telemetry {
         let mut sources: BTreeMap<&str, (Option<EventTime>, Option<EventTime>)> = BTreeMap::new();
         for (i, label) in self.logs.iter().enumerate() {
             let log = i as LogIndex;
-            let entry = sources.entry(&label.source).or_insert((Some(EventTime::from_ms(i64::MAX)), None));
+            let entry = sources
+                .entry(&label.source)
+                .or_insert((Some(EventTime::from_ms(i64::MAX)), None));
             entry.0 = entry.0.min(engine.watermark(log));
             entry.1 = entry.1.max(engine.greatest(log));
         }
@@ -139,10 +154,12 @@ impl Telemetry {
                 self.metrics.event_delay(&label.source, delay);
             }
             for alert in &closed.assessment.alerts {
-                self.metrics.alert_transition(alert.kind.label(), alert.transition.label());
+                self.metrics
+                    .alert_transition(alert.kind.label(), alert.transition.label());
                 if alert.transition == assess::Transition::Opened {
                     let after = alert.updated_at.since(alert.starts_at).max(0) as u64;
-                    self.metrics.alert_detected(alert.kind.label(), Duration::from_millis(after));
+                    self.metrics
+                        .alert_detected(alert.kind.label(), Duration::from_millis(after));
                 }
             }
             for region in &closed.assessment.regions {
@@ -154,8 +171,10 @@ impl Telemetry {
                     region.index_centi.map(|c| f64::from(c) / 100.0),
                     region.tti_permille.map(share),
                 );
-                self.metrics.region_speed(id, "all", region.mean_speed.map(|v| f64::from(v) / 1000.0));
-                self.metrics.coverage(id, "all", Some(share(region.coverage_permille)));
+                self.metrics
+                    .region_speed(id, "all", region.mean_speed.map(|v| f64::from(v) / 1000.0));
+                self.metrics
+                    .coverage(id, "all", Some(share(region.coverage_permille)));
                 for (level, length) in Level::ALL.iter().zip(region.length_m) {
                     self.metrics.region_length(id, level.label(), length as f64);
                 }
@@ -200,7 +219,9 @@ impl Telemetry {
             }
         }
         for alert in engine.assess().open_alerts() {
-            *alerts.entry((alert.kind.label(), alert.severity.label())).or_default() += 1;
+            *alerts
+                .entry((alert.kind.label(), alert.severity.label()))
+                .or_default() += 1;
         }
         self.metrics.alerts_active(&alerts);
         if let Some(probes) = self.logs.iter().find(|l| l.feed == Feed::Probe) {
@@ -208,13 +229,18 @@ impl Telemetry {
         }
         let located = engine.locate_counts();
         let sure = located.matched - located.ambiguous;
-        let totals =
-            [("matched", sure), ("ambiguous", located.ambiguous), ("off_network", located.off_road)];
+        let totals = [
+            ("matched", sure),
+            ("ambiguous", located.ambiguous),
+            ("off_network", located.off_road),
+        ];
         for (k, (outcome, total)) in totals.into_iter().enumerate() {
-            self.metrics.matched(outcome, total.saturating_sub(self.matched[k]));
+            self.metrics
+                .matched(outcome, total.saturating_sub(self.matched[k]));
             self.matched[k] = total;
         }
-        self.board.set_status(self.status(engine, by_basis, live_mm, all_mm));
+        self.board
+            .set_status(self.status(engine, by_basis, live_mm, all_mm));
     }
 
     fn status(

@@ -119,7 +119,10 @@ pub struct FileInput {
 
 impl std::fmt::Debug for FileInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FileInput").field("path", &self.path).field("header", &self.header).finish()
+        f.debug_struct("FileInput")
+            .field("path", &self.path)
+            .field("header", &self.header)
+            .finish()
     }
 }
 
@@ -139,13 +142,24 @@ impl FileInput {
                 path: path.to_owned(),
                 error,
             })?;
-            let row = csv::ReaderBuilder::new().has_headers(false).from_reader(&line[..]).records().next();
-            let names = row
-                .and_then(Result::ok)
-                .map(|row| row.iter().map(|c| c.trim_start_matches('\u{feff}').trim().to_owned()).collect());
+            let row = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .from_reader(&line[..])
+                .records()
+                .next();
+            let names = row.and_then(Result::ok).map(|row| {
+                row.iter()
+                    .map(|c| c.trim_start_matches('\u{feff}').trim().to_owned())
+                    .collect()
+            });
             header = Some(names.unwrap_or_default());
         }
-        Ok(Self { path: path.to_owned(), input, header, number })
+        Ok(Self {
+            path: path.to_owned(),
+            input,
+            header,
+            number,
+        })
     }
 
     /// Columns of a CSV file.
@@ -170,7 +184,11 @@ impl FileInput {
                 Ok(false) => break,
                 Err(error) => {
                     // A receiver that is gone has no use for the error either.
-                    let _ = send.send(Err(FileError { doing: "reading", path: self.path, error }));
+                    let _ = send.send(Err(FileError {
+                        doing: "reading",
+                        path: self.path,
+                        error,
+                    }));
                     return;
                 }
             }
@@ -232,7 +250,14 @@ impl FileInput {
 }
 
 fn record(log: LogIndex, offset: u64, line: &[u8]) -> Record<'_> {
-    Record { log, offset, append_time: None, control: false, key: &[], value: line }
+    Record {
+        log,
+        offset,
+        append_time: None,
+        control: false,
+        key: &[],
+        value: line,
+    }
 }
 
 /// A file being read.

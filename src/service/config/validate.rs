@@ -23,6 +23,8 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("ingest.order_buffer_max", 1_000.0, 4_294_967_295.0),
     ("locate.max_speed_mps", 10.0, 150.0),
     ("locate.outlier_m", 5.0, 10_000.0),
+    ("locate.thin_m", 0.0, 200.0),
+    ("locate.dwell_speed_mps", 0.0, 10.0),
     ("locate.sigma_m", 0.5, 100.0),
     ("locate.sigma_min", 0.5, 100.0),
     ("locate.sigma_max", 0.5, 100.0),

@@ -36,7 +36,7 @@ pub use access::{ServeError, bind_allowed};
 pub use board::{Board, Limits, PaneClose, RecordCounts, SourceStatus, Status, Taken};
 pub use health::{Check, Health};
 pub use openapi::openapi;
-pub use roads::Roads;
+pub use roads::{Credited, Roads};
 
 use access::Token;
 use connection::Doors;

@@ -1,6 +1,7 @@
 //! What the HTTP side asks of the map, and the map as GeoJSON.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::network::{Candidate, Network, RoadClass, Segment, SegmentFlags, SegmentIndex, SegmentKey};
 use crate::units::{Bearing, Position};
@@ -9,6 +10,10 @@ use crate::units::{Bearing, Position};
 pub trait Roads: Send + Sync {
     /// Version of the map.
     fn version(&self) -> &str;
+    /// Whom the page credits for the map.
+    fn attribution(&self) -> &str {
+        "© OpenStreetMap contributors"
+    }
     /// All segments, by index.
     fn segments(&self) -> &[Segment];
     /// Street name, if any.
@@ -39,6 +44,39 @@ impl Roads for Network {
     }
     fn candidates(&self, at: Position, radius_mm: u32, out: &mut Vec<Candidate>) {
         Network::candidates(self, at, radius_mm, out);
+    }
+}
+
+/// A map that is not made from OpenStreetMap, with its own credit.
+#[derive(Clone, Debug)]
+pub struct Credited {
+    /// The map.
+    pub network: Arc<Network>,
+    /// Whom the page credits for it.
+    pub attribution: &'static str,
+}
+
+impl Roads for Credited {
+    fn version(&self) -> &str {
+        self.network.version()
+    }
+    fn attribution(&self) -> &str {
+        self.attribution
+    }
+    fn segments(&self) -> &[Segment] {
+        self.network.segments()
+    }
+    fn name(&self, i: SegmentIndex) -> Option<&str> {
+        self.network.name(i)
+    }
+    fn geometry(&self, i: SegmentIndex) -> Vec<Position> {
+        self.network.geometry(i)
+    }
+    fn find(&self, key: SegmentKey) -> Option<SegmentIndex> {
+        self.network.find(key)
+    }
+    fn candidates(&self, at: Position, radius_mm: u32, out: &mut Vec<Candidate>) {
+        self.network.candidates(at, radius_mm, out);
     }
 }
 
@@ -138,6 +176,8 @@ pub(super) fn network_geojson(roads: &dyn Roads) -> String {
     let mut out = String::with_capacity(64 + segments.len() * 320);
     out.push_str("{\"type\":\"FeatureCollection\",\"map_version\":");
     push_string(&mut out, roads.version());
+    out.push_str(",\"attribution\":");
+    push_string(&mut out, roads.attribution());
     out.push_str(",\"features\":[");
     for (i, s) in (0..).zip(segments) {
         if i > 0 {
