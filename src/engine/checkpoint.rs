@@ -5,6 +5,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,10 @@ const MAGIC: &[u8; 8] = b"VIAFLUXC";
 const FORMAT: u32 = 1;
 /// A checkpoint never unpacks to more than this: 16 GiB.
 const UNPACKED_MAX: usize = 16 << 30;
+/// Memory taken for it before a byte of it is there.
+const UNPACKED_AT_ONCE: usize = 1 << 20;
+/// Greatest window of a zstd frame, as a power of two: 8 MiB. Level 1 needs 512 KiB.
+const WINDOW_LOG_MAX: u32 = 23;
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,13 +138,16 @@ impl Engine {
         if length > UNPACKED_MAX {
             return Err(CheckpointError::Damaged);
         }
-        let plain = zstd::bulk::decompress(packed, length).map_err(|_| CheckpointError::Damaged)?;
+        let plain = unpacked(packed, length).ok_or(CheckpointError::Damaged)?;
         // The header comes first, so that another version's state need not be understood to be refused.
         let (header, _): (Header, &[u8]) =
             postcard::take_from_bytes(&plain).map_err(|_| CheckpointError::Damaged)?;
         self.check(&header)?;
         let image: Image = postcard::from_bytes(&plain).map_err(|_| CheckpointError::Damaged)?;
-        if image.lanes.len() != self.lanes.len() || image.shards.len() != self.shards.len() {
+        if image.logs.len() != self.logs.len()
+            || image.lanes.len() != self.lanes.len()
+            || image.shards.len() != self.shards.len()
+        {
             return Err(CheckpointError::Damaged);
         }
         debug_assert_eq!(image.header, header);
@@ -186,5 +194,29 @@ impl Engine {
             return mismatch("configuration", hex(&made.config_hash), hex(&here.config_hash));
         }
         Ok(())
+    }
+}
+
+/// The `length` bytes that were packed; `None` if they are not that many. Memory grows with what is there, not
+/// with what the file says.
+fn unpacked(packed: &[u8], length: usize) -> Option<Vec<u8>> {
+    let mut plain = Vec::with_capacity(length.min(UNPACKED_AT_ONCE));
+    let mut stream = zstd::stream::read::Decoder::with_buffer(packed).ok()?;
+    stream.window_log_max(WINDOW_LOG_MAX).ok()?;
+    stream.take(length as u64 + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() == length).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_checkpoint_says_of_its_length_is_not_believed() {
+        let packed = zstd::bulk::compress(&[7; 1000], 1).unwrap();
+        assert_eq!(unpacked(&packed, 1000), Some(vec![7; 1000]));
+        for length in [0, 999, 1001, UNPACKED_MAX] {
+            assert_eq!(unpacked(&packed, length), None, "{length}");
+        }
     }
 }

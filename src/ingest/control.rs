@@ -25,12 +25,36 @@ impl Control {
     pub const HEADER: &'static str = "viaflux.control";
 
     /// The control record of a payload, `None` if it is none that this version knows.
+    ///
+    /// A watermark that no event could have is none: it would end the log for good, or overflow.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        serde_json::from_slice(payload).ok()
+        let control = serde_json::from_slice(payload).ok()?;
+        let Self::Idle { watermark_ms } = control;
+        (EventTime::MIN_PLAUSIBLE..=EventTime::MAX_PLAUSIBLE)
+            .contains(&watermark_ms)
+            .then_some(control)
     }
 
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a plain enum of integers always encodes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{Ingest, Released, Settings};
+
+    #[test]
+    fn a_watermark_beyond_all_events_moves_nothing() {
+        for ms in [i64::MIN, -1, 0, 253_402_300_800_000, i64::MAX] {
+            let payload = format!(r#"{{"kind":"idle","watermark_ms":{ms}}}"#);
+            let mut ingest = Ingest::new(Settings::default(), 15_000);
+            ingest.control(0, Control::parse(payload.as_bytes()));
+            ingest.release(&mut Released::default());
+            assert_eq!(ingest.watermark(), None, "{ms}");
+            assert_eq!(ingest.counts().control, 1);
+        }
     }
 }

@@ -85,7 +85,13 @@ struct Member {
     role: String,
 }
 
-/// One restriction for each pair of a `from` and a `to` way (`no_entry` and `no_exit` may have several).
+/// Most pairs of a `from` and a `to` way taken of one relation. Real ones have a handful; the square of a
+/// relation's members does not fit in memory.
+#[cfg(feature = "service")]
+const PAIRS_MAX: usize = 256;
+
+/// One restriction for each pair of a `from` and a `to` way (`no_entry` and `no_exit` may have several). A
+/// relation with more than [`PAIRS_MAX`] of them is no restriction.
 #[cfg(feature = "service")]
 fn restrictions_of(id: i64, members: &[Member], tags: &BTreeMap<String, String>) -> Vec<OsmRestriction> {
     let ways = |role: &str| -> Vec<i64> {
@@ -102,8 +108,12 @@ fn restrictions_of(id: i64, members: &[Member], tags: &BTreeMap<String, String>)
         ways("via")
     };
     let mut out = Vec::new();
-    for from in ways("from") {
-        for to in ways("to") {
+    let (froms, tos) = (ways("from"), ways("to"));
+    if froms.len().saturating_mul(tos.len()) > PAIRS_MAX {
+        return out;
+    }
+    for from in froms {
+        for &to in &tos {
             out.push(OsmRestriction {
                 id,
                 from,
@@ -693,6 +703,22 @@ mod tests {
             .map(|r| (r.from, r.via_node, r.to))
             .collect();
         assert_eq!(restrictions, [(8, Some(2), 8), (9, Some(2), 8)]);
+    }
+
+    #[test]
+    fn a_relation_of_too_many_pairs_is_left_out() {
+        let relation = |n: usize| {
+            let member = |role: &str| format!("<member type='way' ref='1' role='{role}'/>").repeat(n);
+            let text = format!(
+                "<osm><relation id='1'>{}{}<tag k='type' v='restriction'/></relation></osm>",
+                member("from"),
+                member("to")
+            );
+            xml(&text).unwrap().restrictions.len()
+        };
+        // Equal ones are one.
+        assert_eq!(relation(16), 1);
+        assert_eq!(relation(17), 0);
     }
 
     #[test]

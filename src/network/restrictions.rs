@@ -9,6 +9,9 @@ use super::*;
 
 /// Longest chain of segments over via ways that is followed.
 const VIA_MAX: usize = 64;
+/// Most segments tried for one restriction. A way that crosses itself again and again has more chains than
+/// can be counted; a real one needs a few dozen.
+const TRIES_MAX: u32 = 20_000;
 
 /// Banned turns and banned sequences.
 pub(super) type Turns = (Vec<(SegmentIndex, SegmentIndex)>, Vec<Vec<SegmentIndex>>);
@@ -187,9 +190,13 @@ fn over_ways(
     known(network, r)?;
     // All chains of segments: from, then each via way in turn, then to. The shortest are the ones that are meant.
     let mut chains: BTreeMap<usize, Vec<Vec<SegmentIndex>>> = BTreeMap::new();
+    let mut tries = 0;
     for &from in network.segments_of_way(r.from) {
         let mut chain = vec![from];
-        follow(network, r, 0, &mut chain, &mut chains);
+        follow(network, r, 0, &mut chain, &mut chains, &mut tries);
+    }
+    if tries > TRIES_MAX {
+        return Err("too many ways to read it");
     }
     let Some((_, mut found)) = chains.pop_first() else {
         return Err("no such turn");
@@ -221,6 +228,7 @@ fn follow(
     done: usize,
     chain: &mut Vec<SegmentIndex>,
     found: &mut BTreeMap<usize, Vec<Vec<SegmentIndex>>>,
+    tries: &mut u32,
 ) {
     let shortest = found.keys().next().copied().unwrap_or(VIA_MAX);
     if chain.len() >= shortest {
@@ -232,15 +240,44 @@ fn follow(
         if network.segment(last).twin == Some(next) || chain.contains(&next) {
             continue;
         }
+        *tries += 1;
+        if *tries > TRIES_MAX {
+            return;
+        }
         let way = network.segment(next).key.way;
         chain.push(next);
         if done == r.via_ways.len() && way == r.to {
             found.entry(chain.len()).or_default().push(chain.clone());
         } else if done < r.via_ways.len() && way == r.via_ways[done] {
-            follow(network, r, done + 1, chain, found);
+            follow(network, r, done + 1, chain, found, tries);
         } else if done > 0 && way == here {
-            follow(network, r, done, chain, found);
+            follow(network, r, done, chain, found, tries);
         }
         chain.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::drawn::{build, draw, restrict};
+
+    /// A via way that joins every node with every other: the chains through it are without number, and none
+    /// reaches the way at the restriction's end.
+    #[test]
+    fn a_tangled_via_way_is_given_up() {
+        // An Eulerian circuit of the complete graph on A–I.
+        let tangle = "ABCDEFGHIACEGIBDFHADGAEHBEIDHCGBFICFA";
+        let mut osm = draw(
+            "
+            .A.B.C
+            D.E.F.
+            .G.H.I
+            J....X
+            K....Y",
+            &["JA", &format!("{tangle} name=x"), "XY"],
+        );
+        restrict(&mut osm, 1, Err(&[2]), 3, "type=restriction restriction=no_u_turn");
+        let (_, report) = build(&osm);
+        assert_eq!(report.restrictions_ignored["too many ways to read it"], 1);
     }
 }

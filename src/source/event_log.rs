@@ -13,13 +13,15 @@
 //! `{"b64":"…"}`; several values of one name form an array. Control records carry `viaflux.control`.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Batch, LogIndex, Record};
@@ -31,6 +33,16 @@ pub const SCHEMA: &str = "viaflux.log/1";
 const CONTROL_HEADER: &str = "viaflux.control";
 /// Longest line read: a record of Kafka's usual limit of 1 MiB, in base64, with room to spare.
 const LINE_BYTES_MAX: u64 = 16 << 20;
+/// Longest first line: 1 MiB.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
+/// Most headers of one record. Kafka has no limit; brokers and clients in use have a dozen.
+const RECORD_HEADERS_MAX: usize = 1024;
+/// Greatest window of a zstd frame, as a power of two: 32 MiB. Levels up to 20 need no more.
+const WINDOW_LOG_MAX: u32 = 25;
+/// Most partitions of all sources: as many as a [`LogIndex`] can number.
+const LOGS_MAX: u64 = 1 << LogIndex::BITS;
+/// Offsets in Kafka are signed.
+const OFFSET_MAX: u64 = i64::MAX as u64;
 
 /// A topic recorded in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +166,7 @@ pub enum EventLogError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line<'a> {
+struct Line<'a, H> {
     #[serde(borrow)]
     topic: Cow<'a, str>,
     partition: u32,
@@ -167,7 +179,118 @@ struct Line<'a> {
     #[serde(borrow)]
     value_b64: Option<Cow<'a, str>>,
     #[serde(default)]
-    headers: Map<String, Value>,
+    headers: H,
+}
+
+/// Headers as they are read: at most [`RECORD_HEADERS_MAX`], so that a line cannot grow to many times its
+/// length in memory.
+#[derive(Default)]
+struct Headers(Vec<(String, Option<Vec<u8>>)>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = Headers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of headers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+        let mut headers = Headers::default();
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value_seed(HeaderValues {
+                name: &name,
+                nested: false,
+                into: &mut headers,
+            })?;
+        }
+        Ok(headers)
+    }
+}
+
+/// Reads the value of the header `name`, or the array of its values.
+struct HeaderValues<'h> {
+    name: &'h str,
+    nested: bool,
+    into: &'h mut Headers,
+}
+
+impl HeaderValues<'_> {
+    fn push<E: de::Error>(self, value: Option<Vec<u8>>) -> Result<(), E> {
+        if self.into.0.len() == RECORD_HEADERS_MAX {
+            return Err(E::custom(format!("a record has more than {RECORD_HEADERS_MAX} headers")));
+        }
+        self.into.0.push((self.name.to_owned(), value));
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for HeaderValues<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HeaderValues<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "text, null or {{\"b64\":…}} for header {}", self.name)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.push(None)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.push(Some(text.as_bytes().to_vec()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key == "b64" {
+                let coded: Cow<'_, str> = map.next_value()?;
+                found = Some(decode(&coded).map_err(|e| de::Error::custom(format!("header {}: {e}", self.name)))?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        match found {
+            Some(value) => self.push(Some(value)),
+            None => Err(de::Error::custom(format!(
+                "header {}: an object must have `b64`",
+                self.name
+            ))),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        if self.nested {
+            return Err(de::Error::custom(format!(
+                "header {}: an array within an array",
+                self.name
+            )));
+        }
+        let mut one = || {
+            values.next_element_seed(HeaderValues {
+                name: self.name,
+                nested: true,
+                into: self.into,
+            })
+        };
+        while one()?.is_some() {}
+        Ok(())
+    }
 }
 
 /// Opens a file, or standard input for `-`.
@@ -184,7 +307,8 @@ fn decompressed(raw: Box<dyn Read + Send>) -> std::io::Result<Box<dyn BufRead + 
     let mut raw = BufReader::with_capacity(1 << 18, raw);
     let start = raw.fill_buf()?;
     Ok(if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
+        decoder.window_log_max(WINDOW_LOG_MAX)?;
         Box::new(BufReader::with_capacity(1 << 18, decoder))
     } else if start.starts_with(&[0x1f, 0x8b]) {
         Box::new(BufReader::with_capacity(
@@ -261,7 +385,7 @@ impl EventLogReader {
             line: 0,
             buffer: Vec::new(),
         };
-        if !reader.next_line()? {
+        if !reader.next_line(HEADER_BYTES_MAX)? {
             return Err(reader.wrong("the file is empty; an event log begins with its header line"));
         }
         reader.header = serde_json::from_slice(&reader.buffer).map_err(|error| {
@@ -272,6 +396,10 @@ impl EventLogReader {
         if reader.header.schema != SCHEMA {
             let found = reader.header.schema.clone();
             return Err(reader.wrong(&format!("schema is `{found}`, this version reads `{SCHEMA}`")));
+        }
+        let logs = reader.header.logs();
+        if logs > LOGS_MAX {
+            return Err(reader.wrong(&format!("it has {logs} partitions; at most {LOGS_MAX} are read")));
         }
         Ok(reader)
     }
@@ -294,9 +422,9 @@ impl EventLogReader {
         }
     }
 
-    fn next_line(&mut self) -> Result<bool, EventLogError> {
+    fn next_line(&mut self, bytes_max: u64) -> Result<bool, EventLogError> {
         self.buffer.clear();
-        let read = Read::take(&mut *self.input, LINE_BYTES_MAX)
+        let read = Read::take(&mut *self.input, bytes_max)
             .read_until(b'\n', &mut self.buffer)
             .map_err(|error| {
                 // A recorder that was killed leaves a file that ends within a compressed block.
@@ -321,8 +449,8 @@ impl EventLogReader {
         self.line += 1;
         if self.buffer.last() == Some(&b'\n') {
             self.buffer.pop();
-        } else if self.buffer.len() as u64 == LINE_BYTES_MAX {
-            return Err(self.wrong(&format!("the line is longer than {LINE_BYTES_MAX} bytes")));
+        } else if self.buffer.len() as u64 == bytes_max {
+            return Err(self.wrong(&format!("the line is longer than {bytes_max} bytes")));
         }
         Ok(true)
     }
@@ -332,16 +460,19 @@ impl EventLogReader {
     /// # Errors
     /// The file cannot be read, a line is malformed, or it names a partition that the header does not.
     pub fn read(&mut self, record: &mut LogRecord) -> Result<bool, EventLogError> {
-        if !self.next_line()? {
+        if !self.next_line(LINE_BYTES_MAX)? {
             return Ok(false);
         }
-        let line: Line<'_> =
+        let line: Line<'_, Headers> =
             serde_json::from_slice(&self.buffer).map_err(|error| self.wrong(&error.to_string()))?;
         if self.header.log(&line.topic, line.partition).is_none() {
             return Err(self.wrong(&format!(
                 "{}[{}] is not among the sources in the file's first line",
                 line.topic, line.partition
             )));
+        }
+        if line.offset > OFFSET_MAX {
+            return Err(self.wrong(&format!("offset {} is beyond {OFFSET_MAX}", line.offset)));
         }
         record.topic.clear();
         record.topic.push_str(&line.topic);
@@ -363,30 +494,7 @@ impl EventLogReader {
                     .map_err(|error| self.wrong(&format!("value_b64: {error}")))?;
             }
         }
-        record.headers.clear();
-        for (name, value) in &line.headers {
-            let one = |value: &Value| -> Result<Option<Vec<u8>>, EventLogError> {
-                match value {
-                    Value::Null => Ok(None),
-                    Value::String(text) => Ok(Some(text.as_bytes().to_vec())),
-                    Value::Object(coded) => match coded.get("b64").and_then(Value::as_str) {
-                        Some(coded) => decode(coded)
-                            .map(Some)
-                            .map_err(|error| self.wrong(&format!("header {name}: {error}"))),
-                        None => Err(self.wrong(&format!("header {name}: an object must have `b64`"))),
-                    },
-                    _ => Err(self.wrong(&format!("header {name}: neither text, null nor {{\"b64\":…}}"))),
-                }
-            };
-            match value {
-                Value::Array(values) => {
-                    for value in values {
-                        record.headers.push((name.clone(), one(value)?));
-                    }
-                }
-                value => record.headers.push((name.clone(), one(value)?)),
-            }
-        }
+        record.headers = line.headers.0;
         Ok(true)
     }
 }
@@ -688,6 +796,49 @@ mod tests {
         let foreign = good.replace("\"partition\":0", "\"partition\":3");
         assert!(error_of(&format!("{head}\n{foreign}\n")).starts_with("x.log:2: probes[3] is not among"));
         assert!(error_of(&format!("{head}\n{good}\n{{\n")).starts_with("x.log:3: EOF"));
+        let headers = |text: &str| error_of(&format!("{head}\n{}\n", good.replace("{}", text)));
+        assert!(headers(r#"{"h":{"b64":"e3*="}}"#).starts_with("x.log:2: header h: "));
+        assert!(headers(r#"{"h":{"b":""}}"#).contains("header h: an object must have `b64`"));
+        assert!(headers(r#"{"h":[1]}"#).contains("for header h"));
+        assert!(headers(r#"{"h":[[]]}"#).contains("header h: an array within an array"));
+    }
+
+    #[test]
+    fn what_a_line_can_ask_of_memory_is_bounded() {
+        let head = serde_json::to_string(&header()).unwrap();
+        let line = |offset: u64, headers: &str| {
+            format!(
+                r#"{{"topic":"probes","partition":0,"offset":{offset},"append_time_ms":null,"value_b64":null,"headers":{{"h":[{headers}]}}}}"#
+            )
+        };
+        let nulls = |n: usize| vec!["null"; n].join(",");
+        assert_eq!(error_of(&format!("{head}\n{}\n", line(1, &nulls(1024)))), "no error");
+        assert!(error_of(&format!("{head}\n{}\n", line(1, &nulls(1025)))).contains("more than 1024 headers"));
+        let offset = i64::MAX as u64;
+        assert_eq!(error_of(&format!("{head}\n{}\n", line(offset, ""))), "no error");
+        let error = error_of(&format!("{head}\n{}\n", line(offset + 1, "")));
+        assert!(error.starts_with("x.log:2: offset 9223372036854775808 is beyond"), "{error}");
+        let many = |n: u64| {
+            error_of(&format!(
+                r#"{{"schema":"viaflux.log/1","sources":[{{"id":"p","topic":"p","partitions":{n}}}]}}"#
+            ))
+        };
+        assert_eq!(many(65_536), "no error");
+        assert!(many(65_537).contains("at most 65536"));
+        let long = format!(r#"{{"schema":"viaflux.log/1","sources":[],"more":[{}]}}"#, nulls(300_000));
+        assert!(error_of(&long).contains("longer than 1048576 bytes"));
+    }
+
+    #[test]
+    fn a_window_of_more_than_32_mib_is_refused() {
+        // The head of a zstd frame without its size, with a window of 32 and of 64 MiB, and an empty last block.
+        let error = |log: u8| {
+            let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3, 0x01, 0x00, 0x00];
+            let bytes = std::io::Cursor::new(frame);
+            EventLogReader::from_read(Path::new("x.log"), Box::new(bytes)).unwrap_err().to_string()
+        };
+        assert!(error(25).contains("the file is empty"), "{}", error(25));
+        assert!(error(26).contains("memory"), "{}", error(26));
     }
 
     #[test]

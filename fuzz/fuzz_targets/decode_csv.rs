@@ -1,0 +1,12 @@
+//! Any bytes are an event in range or a rejection. The first byte chooses the mapping.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use viaflux::ingest::Decoder;
+use viaflux_fuzz::{csv_decoders, decode};
+
+static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(csv_decoders);
+
+fuzz_target!(|data: &[u8]| decode(&DECODERS, data));
