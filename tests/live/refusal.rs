@@ -50,8 +50,13 @@ fn wrong_credentials() {
         return;
     };
     let login = "\"security.protocol\" = \"SASL_PLAINTEXT\"\n\"sasl.mechanisms\" = \"PLAIN\"\n\
-                 \"sasl.username\" = \"alice\"\n\"sasl.password\" = \"guessed\"";
+                 \"sasl.username\" = \"alice\"";
     let run = feeds.configure(&sasl, &city, "group", "a", login);
+    let password = city.file("password");
+    std::fs::write(&password, "guessed\n").unwrap();
+    let text = std::fs::read_to_string(&run.config).unwrap();
+    let with_password = format!("[kafka]\nsasl_password_file = \"{}\"\n", password.display());
+    std::fs::write(&run.config, text.replace("[kafka]\n", &with_password)).unwrap();
     let log = refused(&run, 1, &["refused the credentials", &sasl]);
     assert!(!log.contains("guessed"), "the password is told:\n{log}");
 }

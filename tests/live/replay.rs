@@ -50,14 +50,20 @@ fn agree(name: &str, stamped: bool) {
     let (controls, records): (Vec<&str>, Vec<&str>) =
         text.lines().skip(1).partition(|line| line.contains("\"viaflux.control\""));
     assert_eq!(records.len() as u64, city.records());
-    // A mark written as the run ended may not have been read by it.
-    assert!(controls.len() as u64 >= summary["records"]["control"].as_u64().unwrap());
+    let marks = summary["records"]["control"].as_u64().unwrap();
+    assert!(controls.len() as u64 >= marks, "{} marks recorded, {marks} read", controls.len());
 
-    for threads in ["1", "2"] {
+    for (threads, drain) in [("1", false), ("2", true)] {
         let out = city.file(&format!("replay-{threads}"));
-        let again = replay(&run, &log, &out, &["--threads", threads]);
-        for count in ["read", "used", "rejected"] {
-            assert_eq!(again["records"][count], summary["records"][count], "{count}, {threads} threads");
+        let mut arguments = vec!["--threads", threads];
+        arguments.extend((!drain).then_some("--no-drain"));
+        let again = replay(&run, &log, &out, &arguments);
+        assert_eq!(again["records"]["read"], summary["records"]["read"], "{threads} threads");
+        // What waits for the records that follow it is decided by the end of the log, and by a mark that was
+        // written as the run ended and not read by it.
+        if !drain && controls.len() as u64 == marks {
+            assert_eq!(again["records"], summary["records"]);
+            assert_eq!(again["digest"], summary["digest"]);
         }
         let found = std::fs::read_to_string(out.join("digests.ndjson")).unwrap();
         assert_eq!(at(&found, summary["pane_end"].as_str().unwrap()), summary["digest"], "{threads} threads");
