@@ -177,6 +177,8 @@ pub struct Engine {
     pub(super) next: Option<PaneIndex>,
     /// Ids of the vehicles seen, if observed.
     pub(super) names: BTreeMap<SubjectKey, Box<str>>,
+    /// Closes no pane while set; see [`Engine::hold`].
+    held: bool,
     pane_ms: i64,
     pool: Option<rayon::ThreadPool>,
 }
@@ -245,6 +247,7 @@ impl Engine {
             publish: Publish::new(Arc::clone(&network), setup.places, setup.profile, setup.publish),
             next: None,
             names: BTreeMap::new(),
+            held: false,
             pane_ms,
             pool,
             network,
@@ -266,6 +269,13 @@ impl Engine {
         self.gather();
         self.close(out, watch);
         watch.enter(None);
+    }
+
+    /// While held, records are counted, located and booked, but no pane closes, so nothing is told: for a
+    /// process that does not own every partition. The first batch after the hold closes what has become
+    /// complete meanwhile; when a pane closes changes nothing of what is said of it.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     fn decode(&self, batch: &Batch) -> Vec<Option<Result<Decoded, Rejection>>> {
@@ -392,6 +402,9 @@ impl Engine {
 
     /// Closes every pane that all lanes have promised to be complete.
     fn close(&mut self, out: &mut Output, watch: &mut impl Stopwatch) {
+        if self.held {
+            return;
+        }
         let Some(bound) = self.closable() else { return };
         loop {
             let quiet = self.assess.quiet() && self.shards.iter().all(|s| s.aggregate.quiet());

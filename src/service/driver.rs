@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoints::Checkpoints;
 use crate::assess::{Basis, Transition};
-use crate::engine::{Batch, Engine, Output, Refusal, Stage, Stopwatch};
+use crate::engine::{Batch, Engine, LogIndex, Output, Record, Refusal, Stage, Stopwatch};
 use crate::ingest::Rejection;
 use crate::publish::Topic;
 use crate::sink::file::{FileSink, OutputFile};
@@ -28,6 +28,9 @@ pub trait Outlet {
     /// # Errors
     /// What could not be delivered: the run stops, and the log makes a restart safe.
     fn take(&mut self, engine: &Engine, batch: &Batch, output: &Output) -> Result<()>;
+
+    /// Called now and then while nothing comes.
+    fn tick(&mut self, _engine: &Engine) {}
 
     /// Waits until all that was taken is safe, so that a checkpoint may say so.
     ///
@@ -85,6 +88,9 @@ pub struct Tallies {
 struct Companion {
     lengths: BTreeMap<String, u64>,
     tallies: Tallies,
+    /// Offset at which each log was begun, by log.
+    #[serde(default)]
+    starts: Vec<u64>,
 }
 
 /// The driver of one engine.
@@ -97,6 +103,7 @@ pub struct Driver {
     last: Instant,
     clock: StageClock,
     tallies: Tallies,
+    starts: Vec<u64>,
     output: Output,
 }
 
@@ -132,6 +139,7 @@ impl Driver {
             last: Instant::now(),
             clock: StageClock::default(),
             tallies: companion.tallies,
+            starts: companion.starts,
             output: Output::default(),
         })
     }
@@ -149,6 +157,43 @@ impl Driver {
     /// Counts of what was told.
     pub fn tallies(&self) -> &Tallies {
         &self.tallies
+    }
+
+    /// The offset to go on from, by log: behind the last record taken, or where the log was begun. `starts`
+    /// says where to begin if no checkpoint did; a log that has had no record yet must not begin elsewhere
+    /// after a restart, or what came meanwhile would be left out.
+    pub fn resume(&mut self, starts: Vec<u64>) -> Vec<u64> {
+        if self.starts.len() != starts.len() {
+            self.starts = starts;
+        }
+        let begun = self.starts.iter().enumerate();
+        begun
+            .map(|(log, start)| self.engine.next_offset(log as LogIndex).max(*start))
+            .collect()
+    }
+
+    /// Holds panes open (see [`Engine::hold`]); their release tells what has become complete meanwhile.
+    ///
+    /// # Errors
+    /// What could not be written or delivered.
+    pub fn hold(&mut self, held: bool) -> Result<()> {
+        self.engine.hold(held);
+        if held {
+            Ok(())
+        } else {
+            self.take(&Batch::default())
+        }
+    }
+
+    /// What is due by the clock while nothing comes.
+    ///
+    /// # Errors
+    /// What could not be delivered.
+    pub fn tick(&mut self) -> Result<()> {
+        for outlet in &mut self.outlets {
+            outlet.tick(&self.engine);
+        }
+        self.checkpoint_if_due()
     }
 
     /// Works through a batch and hands on what follows from it.
@@ -203,6 +248,7 @@ impl Driver {
         let companion = Companion {
             lengths,
             tallies: self.tallies.clone(),
+            starts: self.starts.clone(),
         };
         let bytes = self.engine.checkpoint(&serde_json::to_vec(&companion)?);
         if let Err(error) = store.keep(&bytes) {
@@ -254,7 +300,7 @@ impl Driver {
                 .or_default();
             if *sampled < SAMPLE_MAX {
                 *sampled += 1;
-                let line = sample(log, refusal, payload(batch, refusal));
+                let line = sample(log, refusal, refused(batch, refusal).map(|r| r.value));
                 files.line(OutputFile::Rejected, line.to_string().as_bytes())?;
             }
         }
@@ -335,13 +381,12 @@ fn name(topic: Topic) -> &'static str {
     }
 }
 
-/// The payload of a refused record, if it came with this batch.
-pub fn payload<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<&'b [u8]> {
+/// A refused record, if it came with this batch.
+pub fn refused<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<Record<'b>> {
     // Offsets of one log grow within a batch, logs may be mixed.
     batch
         .iter()
         .find(|r| r.log == refusal.log && r.offset == refusal.offset)
-        .map(|r| r.value)
 }
 
 fn sample(log: &str, refusal: &Refusal, payload: Option<&[u8]>) -> serde_json::Value {

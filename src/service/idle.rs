@@ -54,6 +54,12 @@ impl IdleWatch {
         log.caught_up = false;
     }
 
+    /// From `now` on `log` is read here, after another process read it or none did: its silence begins anew,
+    /// for what lies in it unread is not known yet. `watermark` is what was known of it before.
+    pub fn taken_over(&mut self, log: LogIndex, watermark: Option<EventTime>, now: i64) {
+        self.records(log, watermark, now);
+    }
+
     /// The end of `log` was reached: only from here on silence means that nothing came.
     pub fn caught_up(&mut self, log: LogIndex) {
         self.logs[usize::from(log)].caught_up = true;
@@ -122,6 +128,27 @@ mod tests {
         watch.records(0, at(1_006_000), 47_000);
         watch.caught_up(0);
         assert!(watch.due(&[at(1_006_000)], 60_000).is_empty(), "it speaks again");
+    }
+
+    #[test]
+    fn a_log_taken_over_is_silent_only_from_then_on() {
+        let mut watch = IdleWatch::new(1, 30_000, 0);
+        watch.caught_up(0);
+        watch.taken_over(0, at(1_000_000), 500_000);
+        assert!(
+            watch.due(&[at(1_000_000)], 540_000).is_empty(),
+            "what lies in it is not read yet"
+        );
+        watch.caught_up(0);
+        assert_eq!(
+            watch.due(&[at(1_000_000)], 540_000),
+            [(
+                0,
+                Control::Idle {
+                    watermark_ms: EventTime::from_ms(1_010_000)
+                }
+            )]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::city::City;
 use super::config::{Config, SinkKind, Source, Start as ConfiguredStart};
-use super::driver::{Driver, Outlet, payload};
+use super::driver::{Driver, Outlet, refused};
 use super::idle::{IDLE_TIMEOUT_MS, IdleWatch};
 use super::run::{kafka_sources, telemetry};
 use super::shell::Shell;
@@ -26,7 +26,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 /// Time for the source to leave its group.
 const LEAVE: Duration = Duration::from_secs(8);
 /// Time for the broker to acknowledge what was published.
-const FLUSH: Duration = Duration::from_secs(40);
+const FLUSH: Duration = Duration::from_secs(100);
 /// Dead letters a second, over all sources.
 const DEAD_LETTERS_PER_S: u32 = 50;
 
@@ -149,10 +149,12 @@ impl<'a> Live<'a> {
         }
         let mut driver = driver(engine, outlets)?;
         let logs = self.topics.logs.len();
-        let resume: Vec<Option<u64>> = (0..logs)
-            .map(|l| Some(driver.engine().next_offset(l as LogIndex)).filter(|o| *o > 0))
-            .collect();
+        let starts = self.topics.logs.iter().map(|log| log.start).collect();
+        let resume: Vec<Option<u64>> = driver.resume(starts).into_iter().map(Some).collect();
+        // Until all partitions are ours. A checkpoint knows watermarks of partitions that another may own now.
+        driver.hold(true)?;
         let (source, events) = KafkaSource::start(&self.connection, &self.topics.logs, &resume)?;
+        self.shell.health.fail("assignment", "no partitions assigned yet");
         self.shell.health.started();
         let mut turn = Turn {
             live: &self,
@@ -264,14 +266,22 @@ impl Turn<'_> {
             SourceEvent::CaughtUp(logs) => logs.iter().for_each(|(log, _)| self.idle.caught_up(*log)),
             SourceEvent::Assigned { owned, total } => {
                 self.live.shell.metrics.rebalanced();
-                self.owned.fill(false);
-                owned.iter().for_each(|log| self.owned[usize::from(*log)] = true);
+                let before = std::mem::replace(&mut self.owned, vec![false; total]);
+                let now = wall_clock().ms();
+                for &log in &owned {
+                    self.owned[usize::from(log)] = true;
+                    if !before[usize::from(log)] {
+                        self.idle.taken_over(log, driver.engine().watermark(log), now);
+                    }
+                }
                 tracing::info!(owned = owned.len(), total, "partitions assigned");
                 if owned.len() == total {
                     self.live.shell.health.pass("assignment");
+                    driver.hold(false)?;
                 } else {
-                    // Without all partitions no pane can be closed: nothing is published, records are counted.
+                    // Nothing is published, records are counted; the panes wait for the missing partitions.
                     self.live.shell.health.fail("assignment", "partial assignment");
+                    driver.hold(true)?;
                 }
             }
             SourceEvent::Lag(lags) => {
@@ -323,7 +333,7 @@ impl Turn<'_> {
         if self.committed.elapsed() >= COMMIT_EVERY {
             self.commit(driver);
         }
-        driver.checkpoint_if_due()
+        driver.tick()
     }
 
     /// Hints at the offsets; nothing rests on them, but lag is shown by them.
@@ -362,7 +372,7 @@ impl Outlet for KafkaOutlet {
                 if self.letters >= DEAD_LETTERS_PER_S {
                     break;
                 }
-                let Some(value) = payload(batch, refusal) else {
+                let Some(record) = refused(batch, refusal) else {
                     continue;
                 };
                 self.letters += 1;
@@ -371,8 +381,8 @@ impl Outlet for KafkaOutlet {
                     topic,
                     partition: *partition,
                     offset: refusal.offset,
-                    key: &[],
-                    value,
+                    key: record.key,
+                    value: record.value,
                     reason: refusal.reason.label(),
                 })?;
             }

@@ -211,8 +211,9 @@ impl ReplayArgs {
         let mut driver = Driver::new(engine, out, Vec::new(), self.state.as_deref(), CHECKPOINT_EVERY)?;
         let (mut batch, mut record) = (Batch::default(), LogRecord::default());
         // Also within a batch: event logs that overlap hold records twice, and the engine takes each once.
-        let mut next: Vec<u64> =
-            (0..driver.engine().logs()).map(|log| driver.engine().next_offset(log as LogIndex)).collect();
+        let mut next: Vec<u64> = (0..driver.engine().logs())
+            .map(|log| driver.engine().next_offset(log as LogIndex))
+            .collect();
         let (mut pace, stop) = (Pace::new(self.speed), AtomicBool::new(false));
         let progress = super::progress::records("replaying");
         for (mut reader, path) in readers.into_iter().zip(&self.log) {
@@ -340,11 +341,25 @@ mod tests {
         let mut osm = OsmData::default();
         for id in 1..=2 {
             let lat = 34.26 + id as f64 * 0.001;
-            osm.nodes.insert(id, OsmNode { lat, lon: 108.94, ..OsmNode::default() });
+            osm.nodes.insert(
+                id,
+                OsmNode {
+                    lat,
+                    lon: 108.94,
+                    ..OsmNode::default()
+                },
+            );
         }
         let tags = [("highway".to_owned(), "primary".to_owned())].into();
-        osm.ways.push(OsmWay { id: 1, nodes: vec![1, 2], tags });
-        Network::build(&osm, &BuildSettings::default()).0.save(path("m.map")).unwrap();
+        osm.ways.push(OsmWay {
+            id: 1,
+            nodes: vec![1, 2],
+            tags,
+        });
+        Network::build(&osm, &BuildSettings::default())
+            .0
+            .save(path("m.map"))
+            .unwrap();
         let header = LogHeader::new(vec![LogSource {
             id: "probes".to_owned(),
             topic: "traffic.probe.position.v1".to_owned(),

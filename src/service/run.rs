@@ -19,9 +19,6 @@ use super::telemetry::{LogLabel, Telemetry, wall_clock};
 use crate::engine::Engine;
 use crate::sink::file::OutputFile;
 
-/// Wall time between two checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
-
 /// Run the engine live.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -33,6 +30,9 @@ pub struct RunArgs {
     /// Keep checkpoints here, and go on from the newest one
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Seconds between two checkpoints
+    #[arg(long, default_value_t = 30, value_name = "S", requires = "state", value_parser = clap::value_parser!(u32).range(1..))]
+    checkpoint_every: u32,
     /// Threads of the engine; 0 takes one for each core
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
@@ -111,7 +111,8 @@ impl RunArgs {
         }
         let dir = sink.and_then(|s| s.path.clone());
         let out = dir.as_deref().map(|dir| (dir, files.as_slice()));
-        Driver::new(engine, out, outlets, self.state.as_deref(), CHECKPOINT_EVERY)
+        let every = Duration::from_secs(u64::from(self.checkpoint_every));
+        Driver::new(engine, out, outlets, self.state.as_deref(), every)
     }
 
     #[cfg(not(feature = "kafka"))]

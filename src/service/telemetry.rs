@@ -56,6 +56,8 @@ pub struct Telemetry {
     /// Matched, ambiguous and off-network fixes told so far.
     matched: [u64; 3],
     looked: Option<Instant>,
+    /// Something came since the last look.
+    unseen: bool,
 }
 
 /// The wall clock.
@@ -97,6 +99,7 @@ impl Telemetry {
             before,
             matched: [0; 3],
             looked: None,
+            unseen: true,
         }
     }
 
@@ -190,10 +193,11 @@ impl Telemetry {
 
     /// Figures that need a walk over all states; not with every batch.
     fn look(&mut self, engine: &Engine) {
-        if self.looked.is_some_and(|l| l.elapsed() < LOOK_EVERY) {
+        if !self.unseen || self.looked.is_some_and(|l| l.elapsed() < LOOK_EVERY) {
             return;
         }
         self.looked = Some(Instant::now());
+        self.unseen = false;
         self.health.beat();
         let mut by_basis: BTreeMap<String, u64> =
             Basis::ALL.iter().map(|b| (b.label().to_owned(), 0)).collect();
@@ -304,7 +308,13 @@ impl Outlet for Telemetry {
             self.board.pane_closed(closed.end, &closed.digest.to_string());
             self.health.pass("data");
         }
+        self.unseen = true;
         self.look(engine);
         Ok(())
+    }
+
+    /// The last batch before a pause is to be seen too.
+    fn tick(&mut self, engine: &Engine) {
+        self.look(engine);
     }
 }

@@ -16,7 +16,7 @@ use crate::source::kafka::{KafkaConnection, KafkaSourceError, wait};
 
 /// How long [`KafkaSink::publish`] waits for room; above `delivery.timeout.ms`, so that a broker which is
 /// away shows as a failed delivery with its reason first.
-const ROOM_DEADLINE: Duration = Duration::from_secs(35);
+const ROOM_DEADLINE: Duration = Duration::from_secs(95);
 
 /// Why Kafka cannot be written. After any of these the task stops and starts again from its checkpoint.
 #[derive(Debug, thiserror::Error)]

@@ -54,7 +54,8 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("acks", "all"),
     ("compression.type", "zstd"),
     ("linger.ms", "5"),
-    ("delivery.timeout.ms", "30000"),
+    // Longer than a broker takes to restart.
+    ("delivery.timeout.ms", "90000"),
     ("queue.buffering.max.kbytes", "65536"),
     ("max.in.flight", "5"),
     // As Java's clients do, so that a key has the same partition whoever writes it.
