@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::city::City;
-use super::cli::Global;
+use super::cli::{Global, UsageError};
 use super::config::{Config, Source, SourceKind};
 use super::driver::Driver;
 use super::files::{Drive, Files};
@@ -124,7 +124,8 @@ impl ReplayArgs {
         }
         config.publish.every_pane |= self.every_pane;
         if !self.log.is_empty() && !(self.probes.is_empty() && self.sensors.is_empty()) {
-            bail!("--log brings its own sources; leave --probes and --sensors out");
+            let text = "--log brings its own sources; leave --probes and --sensors out";
+            return Err(UsageError(text.to_owned()).into());
         }
         if !self.log.is_empty() {
             return Ok(());
@@ -147,6 +148,7 @@ impl ReplayArgs {
             if self.preset.is_some() {
                 source.preset.clone_from(&self.preset);
                 source.fields.clear();
+                source.mapping().map_err(|(_, problem)| UsageError(format!("--preset: {problem}")))?;
             }
             sources.push(source);
         }
@@ -159,7 +161,8 @@ impl ReplayArgs {
                 .collect();
         }
         if sources.is_empty() {
-            bail!("nothing to replay: name files with --probes and --sensors, or an event log with --log");
+            let text = "nothing to replay: name files with --probes and --sensors, or an event log with --log";
+            return Err(UsageError(text.to_owned()).into());
         }
         config.source = sources;
         Ok(())

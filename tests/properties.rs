@@ -1,0 +1,701 @@
+//! The laws of the design over random small fleets (ARCHITECTURE.md, *Laws*): neither arrival order within the
+//! allowed lateness, nor the interleaving of partitions, nor batch sizes, threads, duplicates, a broken clock,
+//! or a restart from a checkpoint changes a byte of what is told; every record is counted once; and published
+//! speeds are those of a naive computation by sorting and grouping.
+#![cfg(feature = "service")]
+
+mod scene;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use scene::{EPOCH, Item, Rig, Road, Told, Town, below, draw, measurement, report};
+use viaflux::engine::{Batch, CheckpointError, Output};
+use viaflux::ingest::{Feed, Rejection};
+use viaflux::publish::Topic;
+
+/// Logs of vehicles; the sensors' log stands behind them.
+const PROBE_LOGS: u16 = 3;
+const LATENESS_MS: i64 = 15_000;
+
+/// Two-way streets around blocks of 300 m by 200 m.
+fn town() -> Town {
+    let picture = "\
+a     b     c     d
+
+
+
+e     f     g     h
+
+
+
+i     j     k     l";
+    draw(
+        picture,
+        &["abcd", "efgh highway=primary", "ijkl", "aei", "bfj", "cgk", "dhl"],
+        "fg",
+    )
+}
+
+/// What is drawn at random of a fleet; the details follow from `seed`.
+#[derive(Clone, Copy, Debug)]
+struct Fleet {
+    seed: u64,
+    vehicles: u32,
+    minutes: u32,
+    sensors: u32,
+    /// Broken records in a thousand.
+    defects: u32,
+    append_time: bool,
+}
+
+fn fleet() -> impl Strategy<Value = Fleet> {
+    (
+        any::<u64>(),
+        10_u32..20,
+        4_u32..9,
+        0_u32..3,
+        prop_oneof![Just(0_u32), Just(60)],
+        any::<bool>(),
+    )
+        .prop_map(|(seed, vehicles, minutes, sensors, defects, append_time)| Fleet {
+            seed,
+            vehicles,
+            minutes,
+            sensors,
+            defects,
+            append_time,
+        })
+}
+
+/// A record and whether it is whole and its clock right.
+#[derive(Clone, Debug)]
+struct Made {
+    item: Item,
+    sound: bool,
+}
+
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// A walk through the town that does not turn back, of at least `metres`.
+fn walk(town: &Town, rng: &mut ChaCha8Rng, metres: f64) -> Road {
+    let grid = ["abcd", "efgh", "ijkl"];
+    let (mut row, mut column) = (below(rng, 3) as i32, below(rng, 4) as i32);
+    let (mut word, mut last) = (String::new(), (9, 9));
+    loop {
+        word.push(char::from(grid[row as usize].as_bytes()[column as usize]));
+        let step = [(0, 1), (1, 0), (0, -1), (-1, 0)][below(rng, 4) as usize];
+        let (r, c) = (row + step.0, column + step.1);
+        if !(0..3).contains(&r) || !(0..4).contains(&c) || step == (-last.0, -last.1) {
+            word.pop();
+            continue;
+        }
+        (row, column, last) = (r, c, step);
+        if word.len() >= 2 && town.road(&word).length() >= metres {
+            return town.road(&word);
+        }
+    }
+}
+
+impl Fleet {
+    fn rig(&self, town: &Town) -> Rig {
+        let mut feeds = vec![Feed::Probe; usize::from(PROBE_LOGS)];
+        feeds.push(Feed::Sensor);
+        let mut rig = Rig::new(town, feeds);
+        rig.sensors = vec![
+            ("loop-0".into(), town.segment("e>f")),
+            ("loop-1".into(), town.segment("g>f")),
+        ];
+        rig.append_time = self.append_time;
+        rig.observe = true;
+        rig.lanes = 2;
+        rig
+    }
+
+    /// The records in the order of their time.
+    fn records(&self, town: &Town) -> Vec<Made> {
+        let mut rng = rng(self.seed);
+        let mut out = Vec::new();
+        let end = i64::from(self.minutes) * 60_000;
+        for v in 0..self.vehicles {
+            self.drive(town, v, end, &mut rng, &mut out);
+        }
+        for sensor in 0..self.sensors {
+            for minute in 1..=i64::from(self.minutes) {
+                let speed = 20.0 + f64::from(below(&mut rng, 300)) / 10.0;
+                let flow = below(&mut rng, 15) * 60;
+                let payload = measurement(&format!("loop-{sensor}"), minute * 60_000, 60_000, speed, flow);
+                out.push(Made {
+                    item: Item {
+                        log: PROBE_LOGS,
+                        arrival: minute * 60_000,
+                        payload,
+                    },
+                    sound: true,
+                });
+            }
+        }
+        out.sort_by(|a, b| (a.item.arrival, &a.item.payload).cmp(&(b.item.arrival, &b.item.payload)));
+        out
+    }
+
+    fn drive(&self, town: &Town, v: u32, end: i64, rng: &mut ChaCha8Rng, out: &mut Vec<Made>) {
+        let road = walk(town, rng, 12.0 * end as f64 / 1000.0);
+        let every = 2_000 + i64::from(below(rng, 4)) * 1_000;
+        let class = ["car", "taxi", "bus", "truck"][below(rng, 4) as usize];
+        // Half of the fleet creeps for a while, so that levels change and alerts have a reason.
+        let jam = i64::from(below(rng, 120)) * 1000..end - i64::from(below(rng, 90)) * 1000;
+        let creeps = below(rng, 2) == 0;
+        let (mut m, mut t) = (0.0, i64::from(below(rng, 5000)));
+        while t < end {
+            let free = 8.0 + f64::from(below(rng, 40)) / 10.0;
+            let speed = if creeps && jam.contains(&t) {
+                f64::from(below(rng, 20)) / 10.0
+            } else {
+                free
+            };
+            let (lat, lon, heading) = road.place(m);
+            let off = |rng: &mut ChaCha8Rng| (f64::from(below(rng, 2001)) - 1000.0) / 1000.0 * 0.000_04;
+            let place = (lat + off(rng), lon + off(rng), heading);
+            let id = format!("v{v}");
+            let log = (v % u32::from(PROBE_LOGS)) as u16;
+            let whole = report(&id, t, place, speed, class);
+            let mut made = |payload: String, sound| {
+                out.push(Made {
+                    item: Item {
+                        log,
+                        arrival: t,
+                        payload,
+                    },
+                    sound,
+                })
+            };
+            if below(rng, 1000) < self.defects {
+                made(self.broken(&whole, t, rng), false);
+            } else if below(rng, 1000) < self.defects / 2 {
+                // A fix 400 m off, whole in itself.
+                made(report(&id, t, (lat + 0.0036, lon, heading), speed, class), true);
+            } else {
+                made(whole, true);
+            }
+            m = (m + speed * every as f64 / 1000.0).min(road.length());
+            t += every;
+        }
+    }
+
+    fn broken(&self, whole: &str, t: i64, rng: &mut ChaCha8Rng) -> String {
+        let time = format!("\"event_time\":{}", EPOCH + t);
+        match below(rng, 7) {
+            0 => whole[..whole.len() / 2].to_owned(),
+            1 => whole.replace("\"lat\"", "\"latitude\""),
+            2 => whole.replace("\"speed_kph\":", "\"speed_kph\":-"),
+            3 => whole.replace("\"lat\":34.", "\"lat\":94."),
+            4 => whole.replace(&time, &format!("\"event_time\":{}", (EPOCH + t) / 1000)),
+            // Far behind every watermark that any arrival order can lead to, once there is one.
+            5 if t > 120_000 => whole.replace(&time, &format!("\"event_time\":{}", EPOCH + t - 100_000)),
+            _ => String::new(),
+        }
+    }
+}
+
+fn items(made: &[Made]) -> Vec<Item> {
+    made.iter().map(|m| m.item.clone()).collect()
+}
+
+/// Asserts that every record is counted once, and that the fleet was worth reading.
+fn sane(told: &Told, read: usize) -> Result<(), TestCaseError> {
+    for counts in &told.counts {
+        prop_assert!(counts.balanced(), "{counts:?}");
+    }
+    prop_assert_eq!(told.counts.iter().map(|c| c.read).sum::<u64>(), read as u64);
+    prop_assert!(
+        told.used() as usize * 10 > read * 7,
+        "most records are used: {:?}",
+        told.counts
+    );
+    prop_assert!(told.chain.len() >= 8, "{} panes", told.chain.len());
+    prop_assert!(told.publications.iter().any(|p| p.topic == Topic::SegmentState));
+    Ok(())
+}
+
+/// Asserts that two runs told the same, without comparing counts or places in the logs.
+fn same(a: &Told, b: &Told, what: &str) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&a.chain, &b.chain, "{}: the digest chains part", what);
+    prop_assert_eq!(
+        a.publications.len(),
+        b.publications.len(),
+        "{}: publications",
+        what
+    );
+    for (x, y) in a.publications.iter().zip(&b.publications) {
+        prop_assert_eq!(x, y, "{}: publications", what);
+    }
+    Ok(())
+}
+
+/// One order of reading all logs that keeps the order within each.
+fn interleave(items: &[Item], rng: &mut ChaCha8Rng) -> Vec<Item> {
+    let mut logs: BTreeMap<u16, std::collections::VecDeque<Item>> = BTreeMap::new();
+    for item in items {
+        logs.entry(item.log).or_default().push_back(item.clone());
+    }
+    let mut out = Vec::new();
+    while !logs.is_empty() {
+        let k = below(rng, logs.len() as u32) as usize;
+        let log = *logs.keys().nth(k).unwrap();
+        // Sometimes one record, sometimes the whole log.
+        let run = [1, 5, 200, 100_000][below(rng, 4) as usize];
+        let queue = logs.get_mut(&log).unwrap();
+        out.extend(queue.drain(..run.min(queue.len())));
+        if queue.is_empty() {
+            logs.remove(&log);
+        }
+    }
+    out
+}
+
+/// `PROPTEST_CASES` asks for more.
+fn cases(n: u32) -> ProptestConfig {
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
+        ProptestConfig::default().cases
+    } else {
+        n
+    };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    #[test]
+    fn arrival_order_within_the_lateness(fleet in fleet(), seed: u64) {
+        let town = town();
+        let rig = fleet.rig(&town);
+        let made = fleet.records(&town);
+        let plain = rig.run(&items(&made), 8192);
+        sane(&plain, made.len())?;
+        let mut dice = rng(seed);
+        let mut shuffled: Vec<(i64, Item)> = items(&made)
+            .into_iter()
+            .map(|i| (i.arrival + i64::from(below(&mut dice, LATENESS_MS as u32 - 1000)), i))
+            .collect();
+        shuffled.sort_by_key(|(at, _)| *at);
+        let shuffled: Vec<Item> = shuffled.into_iter().map(|(_, i)| i).collect();
+        let other = rig.run(&shuffled, 8192);
+        same(&plain, &other, "shuffled")?;
+        prop_assert_eq!(&plain.counts, &other.counts);
+    }
+
+    #[test]
+    fn interleaving_batches_and_threads(fleet in fleet(), seed: u64) {
+        let town = town();
+        let rig = fleet.rig(&town);
+        let all = items(&fleet.records(&town));
+        let plain = rig.run(&all, 8192);
+        sane(&plain, all.len())?;
+        let mut dice = rng(seed);
+        for (batch, threads) in [(1, 1), (7, 4), (8192, 2)] {
+            let other = Rig { threads, ..rig.clone() }.run(&interleave(&all, &mut dice), batch);
+            // Matches carry the place in the log, which an interleaving does not touch.
+            prop_assert_eq!(&plain.matches, &other.matches);
+            same(&plain, &other, &format!("batches of {batch}, {threads} threads"))?;
+            prop_assert_eq!(&plain.counts, &other.counts);
+        }
+    }
+
+    #[test]
+    fn duplicates(fleet in fleet(), seed: u64) {
+        let town = town();
+        let rig = fleet.rig(&town);
+        let made = fleet.records(&town);
+        let plain = rig.run(&items(&made), 8192);
+        let mut dice = rng(seed);
+        let mut doubled: Vec<(i64, Item)> = Vec::new();
+        for Made { item, sound } in &made {
+            doubled.push((item.arrival, item.clone()));
+            if *sound {
+                for _ in 0..below(&mut dice, 3) {
+                    // Up to 40 s later: some come while the first still waits for its order, some too late.
+                    doubled.push((item.arrival + i64::from(below(&mut dice, 40_000)), item.clone()));
+                }
+            }
+        }
+        doubled.sort_by_key(|(at, _)| *at);
+        let more = doubled.len() - made.len();
+        let doubled: Vec<Item> = doubled.into_iter().map(|(_, i)| i).collect();
+        let other = rig.run(&doubled, 100);
+        same(&plain, &other, "doubled")?;
+        let extra = |r| other.refused(r) - plain.refused(r);
+        prop_assert_eq!(extra(Rejection::Duplicate) + extra(Rejection::Late), more as u64);
+        prop_assert!(more < 50 || (extra(Rejection::Duplicate) > 0 && extra(Rejection::Late) > 0));
+        prop_assert_eq!(plain.used(), other.used());
+        for reason in Rejection::ALL {
+            if ![Rejection::Duplicate, Rejection::Late].contains(&reason) {
+                prop_assert_eq!(plain.refused(reason), other.refused(reason), "{}", reason.label());
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_in_2099(fleet in fleet(), seed: u64) {
+        let town = town();
+        let rig = fleet.rig(&town);
+        let all = items(&fleet.records(&town));
+        let plain = rig.run(&all, 8192);
+        let mut dice = rng(seed);
+        let mut mixed = all.clone();
+        let road = town.road("efgh");
+        for t in (0..i64::from(fleet.minutes) * 60).step_by(5) {
+            let payload = report("broken", t * 1000 + 2_300_000_000_000, road.place(t as f64), 1.0, "car");
+            mixed.push(Item { log: below(&mut dice, u32::from(PROBE_LOGS)) as u16, arrival: t * 1000, payload });
+        }
+        mixed.sort_by_key(|i| i.arrival);
+        let other = rig.run(&mixed, 64);
+        same(&plain, &other, "with a clock in 2099")?;
+        let broken = (mixed.len() - all.len()) as u64;
+        prop_assert_eq!(other.refused(Rejection::ClockFuture), plain.refused(Rejection::ClockFuture) + broken);
+        prop_assert_eq!(plain.used(), other.used());
+    }
+
+    #[test]
+    fn a_restart_at_any_record(fleet in fleet(), at: prop::sample::Index, threads in 1_usize..4, batch in 1_usize..300) {
+        let town = town();
+        let rig = fleet.rig(&town);
+        let all = items(&fleet.records(&town));
+        let plain = rig.run(&all, 8192);
+        let batches = rig.batches(&all, batch);
+        let cut = at.index(batches.len());
+        let (mut out, mut first) = (Output::default(), rig.engine());
+        batches[..cut].iter().for_each(|b| first.step(b, &mut out, &mut ()));
+        let bytes = first.checkpoint(b"companion");
+        let mut second = Rig { threads, ..rig.clone() }.engine();
+        prop_assert_eq!(second.restore(&bytes).unwrap(), b"companion");
+        batches[cut..].iter().for_each(|b| second.step(b, &mut out, &mut ()));
+        let other = Told::of(&second, out);
+        same(&plain, &other, "restarted")?;
+        prop_assert_eq!(&plain.counts, &other.counts);
+        prop_assert_eq!(&plain.matches, &other.matches);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(12))]
+
+    #[test]
+    fn a_damaged_checkpoint_is_refused_and_changes_nothing(fleet in fleet(), flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 40)) {
+        let town = town();
+        let rig = fleet.rig(&town);
+        let all = items(&fleet.records(&town));
+        let plain = rig.run(&all, 8192);
+        let batches = rig.batches(&all, 50);
+        let mut first = rig.engine();
+        batches[..batches.len() / 2].iter().for_each(|b| first.step(b, &mut Output::default(), &mut ()));
+        let bytes = first.checkpoint(b"");
+        let mut fresh = rig.engine();
+        // Every byte of the head and of the trailer, and many in between.
+        let edges = (0..24).chain(bytes.len() - 33..bytes.len()).map(|i| (i, 0));
+        for (i, bit) in flips.iter().map(|(i, bit)| (i.index(bytes.len()), *bit)).chain(edges) {
+            let mut damaged = bytes.clone();
+            damaged[i] ^= 1 << bit;
+            let refused = fresh.restore(&damaged);
+            prop_assert!(
+                matches!(refused, Err(CheckpointError::Damaged | CheckpointError::Foreign)),
+                "byte {i} of {}: {refused:?}", bytes.len()
+            );
+            let cut = fresh.restore(&bytes[..i]);
+            prop_assert!(matches!(cut, Err(CheckpointError::Damaged | CheckpointError::Foreign)), "cut at {i}: {cut:?}");
+        }
+        let mut out = Output::default();
+        batches.iter().for_each(|b| fresh.step(b, &mut out, &mut ()));
+        let other = Told::of(&fresh, out);
+        same(&plain, &other, "after refusals")?;
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_engine_is_refused_by_name() {
+    let town = town();
+    let rig = Rig::new(&town, vec![Feed::Probe]);
+    let bytes = rig.engine().checkpoint(b"");
+    let other_map = draw("a     b", &["ab"], "");
+    let why = |rig: &Rig| match rig.engine().restore(&bytes) {
+        Err(CheckpointError::Mismatch { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(&Rig::new(&other_map, vec![Feed::Probe])), "map");
+    assert_eq!(
+        why(&Rig::new(&town, vec![Feed::Probe, Feed::Probe])),
+        "set of input logs"
+    );
+}
+
+#[test]
+fn the_fleets_are_worth_the_effort() {
+    // What is never told cannot differ: over some fleets there must be alerts, sensors, many levels and refusals.
+    let town = town();
+    let (mut seen, mut refused) = (BTreeMap::<String, u32>::new(), [0; Rejection::ALL.len()]);
+    for seed in 0..12 {
+        let fleet = Fleet {
+            seed,
+            vehicles: 18,
+            minutes: 9,
+            sensors: 2,
+            defects: 60,
+            append_time: false,
+        };
+        let told = fleet.rig(&town).run(&items(&fleet.records(&town)), 8192);
+        for p in &told.publications {
+            let body: serde_json::Value = serde_json::from_slice(p.body.as_ref().unwrap()).unwrap();
+            for key in ["level", "basis", "transition", "trend"] {
+                if let Some(word) = body[key].as_str() {
+                    *seen.entry(word.to_owned()).or_default() += 1;
+                }
+            }
+            if body["sensor_share"].as_f64().is_some_and(|s| s > 0.0) {
+                *seen.entry("sensor".to_owned()).or_default() += 1;
+            }
+        }
+        for reason in Rejection::ALL {
+            refused[reason as usize] += told.refused(reason);
+        }
+    }
+    let words = "free_flow heavy slow queuing stationary live blended opened sensor increasing stable";
+    for word in words.split(' ') {
+        assert!(seen.contains_key(word), "never told: {word}; told: {seen:?}");
+    }
+    use Rejection::{ClockUnit, Decode, Jump, Late, OutOfRange, Schema};
+    for reason in [Decode, Schema, OutOfRange, ClockUnit, Late, Jump] {
+        assert!(refused[reason as usize] > 0, "never refused: {}", reason.label());
+    }
+}
+
+// --- faults that were fixed: how many records a batch holds must not matter --------------------------------
+
+/// Nodes of a road of 15 km, one every 300 m.
+const LONG: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmno";
+
+fn long_road() -> Town {
+    let picture: String = LONG.chars().map(|c| format!("{c}     ")).collect();
+    draw(&picture, &[&format!("{LONG} highway=primary")], "")
+}
+
+/// Twenty vehicles at 10 m/s, one of which reports only every `step_ms`.
+fn convoy(town: &Town, step_ms: i64) -> Vec<Item> {
+    let road = town.road(LONG);
+    let mut out = Vec::new();
+    for v in 0..20_i64 {
+        let mut t = v * 311;
+        while t < 900_000 {
+            let m = 100.0 * v as f64 + 10.0 * t as f64 / 1000.0;
+            let payload = report(&format!("v{v}"), t, road.place(m), 10.0, "car");
+            out.push(Item {
+                log: 0,
+                arrival: t,
+                payload,
+            });
+            t += if v == 3 { step_ms } else { 5000 };
+        }
+    }
+    out.sort_by_key(|i| i.arrival);
+    out
+}
+
+fn batch_sizes_agree(rig: &Rig, items: &[Item]) -> Told {
+    let whole = rig.run(items, 8192);
+    assert!(whole.chain.len() >= 25, "{} panes", whole.chain.len());
+    for size in [1, 7] {
+        assert_eq!(rig.run(items, size), whole, "batches of {size}");
+    }
+    whole
+}
+
+#[test]
+fn steps_longer_than_the_settling_time() {
+    let town = long_road();
+    let rig = Rig::new(&town, vec![Feed::Probe]);
+    for step_ms in [5_000, 61_000, 100_000, 119_000] {
+        let told = batch_sizes_agree(&rig, &convoy(&town, step_ms));
+        assert_eq!(told.counts[0].used, told.counts[0].read, "{:?}", told.counts);
+    }
+}
+
+#[test]
+fn a_full_order_buffer() {
+    let town = long_road();
+    let mut rig = Rig::new(&town, vec![Feed::Probe]);
+    rig.ingest.order_buffer_max = 4;
+    let mut items = convoy(&town, 5_000);
+    items.sort_by_key(|i| i.arrival + (i.payload.len() as i64 * 7919 + i.arrival * 31) % 14_000);
+    let told = batch_sizes_agree(&rig, &items);
+    assert!(
+        told.refused(Rejection::Late) > 0,
+        "a limit that is reached shows: {:?}",
+        told.counts
+    );
+}
+
+#[test]
+fn a_fix_that_was_held_for_long() {
+    // One id, two vehicles 10 km apart; what the second one reports waits for a fix that agrees.
+    let town = long_road();
+    let rig = Rig::new(&town, vec![Feed::Probe]);
+    let road = town.road(LONG);
+    let mut items = convoy(&town, 5_000);
+    for (t, m) in [(100_000, 100.0), (110_000, 10_000.0), (210_000, 10_050.0)] {
+        let whole = report("twin", t, road.place(m), 10.0, "car");
+        let bare = whole.replace("\"speed_kph\":36.00,\"heading_deg\":90.0,", "");
+        assert_ne!(bare, whole);
+        items.push(Item {
+            log: 0,
+            arrival: t,
+            payload: bare,
+        });
+    }
+    items.sort_by_key(|i| i.arrival);
+    batch_sizes_agree(&rig, &items);
+}
+
+#[test]
+fn an_empty_batch_and_an_empty_log() {
+    let rig = Rig::new(&town(), vec![Feed::Probe, Feed::Sensor]);
+    let mut engine = rig.engine();
+    let mut out = Output::default();
+    engine.step(&Batch::default(), &mut out, &mut ());
+    for batch in rig.batches(&[], 1) {
+        engine.step(&batch, &mut out, &mut ());
+    }
+    let told = Told::of(&engine, out);
+    assert_eq!(
+        (told.chain.len(), told.publications.len(), told.used()),
+        (0, 0, 0)
+    );
+}
+
+// --- oracle --------------------------------------------------------------------------------------------
+
+/// One vehicle's way along the straight road: (time in ms, metres), straight in between.
+type Drive = Vec<(i64, f64)>;
+
+/// Σ distance and Σ time of all drives by segment and pane, by cutting every step at every border.
+fn cells(drives: &[Drive], borders: &[f64], pane_ms: i64) -> BTreeMap<(usize, i64), (f64, f64)> {
+    let mut out: BTreeMap<(usize, i64), (f64, f64)> = BTreeMap::new();
+    for step in drives.iter().flat_map(|d| d.windows(2)) {
+        let ((t0, x0), (t1, x1)) = (step[0], step[1]);
+        let mut cuts: Vec<f64> = vec![t0 as f64, t1 as f64];
+        if x1 > x0 {
+            let crossed = borders.iter().filter(|b| x0 < **b && **b < x1);
+            cuts.extend(crossed.map(|b| t0 as f64 + (b - x0) / (x1 - x0) * (t1 - t0) as f64));
+        }
+        let panes = t0.div_euclid(pane_ms) + 1..=(t1 - 1).div_euclid(pane_ms);
+        cuts.extend(panes.map(|p| (p * pane_ms) as f64));
+        cuts.sort_by(f64::total_cmp);
+        for pair in cuts.windows(2) {
+            let at = |t: f64| x0 + (x1 - x0) * (t - t0 as f64) / (t1 - t0) as f64;
+            let middle = (pair[0] + pair[1]) / 2.0;
+            let segment = borders.iter().filter(|b| **b <= at(middle)).count() - 1;
+            let cell = out
+                .entry((segment, (middle / pane_ms as f64).floor() as i64))
+                .or_default();
+            cell.0 += at(pair[1]) - at(pair[0]);
+            cell.1 += (pair[1] - pair[0]) / 1000.0;
+        }
+    }
+    out
+}
+
+#[test]
+fn published_speeds_are_those_of_sorting_and_grouping() {
+    // A one-way road of four segments; vehicles at random speeds, each of which changes with the road.
+    let picture = "\
+A       B       C       D       E
+
+
+
+        x       y       z";
+    let town = draw(
+        picture,
+        &["ABCDE highway=primary oneway=yes", "Bx", "Cy", "Dz"],
+        "",
+    );
+    let road = town.road("ABCDE");
+    let names = ["A>B", "B>C", "C>D", "D>E"];
+    let borders: Vec<f64> = "ABCD".chars().map(|c| road.to(c)).collect();
+    for (window_s, seed) in [(30, 1), (300, 2), (300, 3)] {
+        let mut dice = rng(seed);
+        let (mut drives, mut items) = (Vec::new(), Vec::new());
+        for v in 0..120_i64 {
+            let slow = [1.0, 0.4, 0.8, 0.25][below(&mut dice, 4) as usize];
+            let (mut t, mut m, mut drive) =
+                (v * 7_000 + i64::from(below(&mut dice, 7_000)), 1.0, Drive::new());
+            while m < road.length() - 1.0 {
+                drive.push((t, m));
+                let segment = borders.iter().filter(|b| **b <= m).count() - 1;
+                let speed = [14.0, 9.0 * slow, 12.0, 5.0][segment] + f64::from(below(&mut dice, 20)) / 10.0;
+                let payload = report(&format!("v{v}"), t, road.place(m), speed, "car");
+                items.push(Item {
+                    log: 0,
+                    arrival: t,
+                    payload,
+                });
+                t += 4_000;
+                m += speed * 4.0;
+            }
+            drives.push(drive);
+        }
+        items.sort_by_key(|i| i.arrival);
+        let mut rig = Rig::new(&town, vec![Feed::Probe]);
+        rig.aggregate.window_s = window_s;
+        rig.every_pane = true;
+        let told = rig.run(&items, 8192);
+        assert_eq!(told.used() as usize, items.len(), "{:?}", told.counts);
+        let cells = cells(&drives, &borders, 30_000);
+        let mut compared = 0;
+        for p in told
+            .publications
+            .iter()
+            .filter(|p| p.topic == Topic::SegmentState)
+        {
+            let state: serde_json::Value = serde_json::from_slice(p.body.as_ref().unwrap()).unwrap();
+            if state["basis"] != "live" {
+                continue;
+            }
+            let segment = names
+                .iter()
+                .position(|n| town.key(n).to_string() == p.key)
+                .unwrap();
+            let last = (p.time.ms() - EPOCH) / 30_000 - 1;
+            let (mut distance, mut time) = (0.0, 0.0);
+            for age in 0..i64::from(window_s) / 30 {
+                if let Some((d, t)) = cells.get(&(segment, last - age)) {
+                    // The weight of a pane falls by e in five minutes.
+                    let weight = (-30.0 * age as f64 / 300.0).exp();
+                    distance += weight * d;
+                    time += weight * t;
+                }
+            }
+            let (truth, told) = (
+                3.6 * distance / time,
+                state["current_speed_kph"].as_f64().unwrap(),
+            );
+            assert!(
+                (told / truth - 1.0).abs() < 0.01 || (told - truth).abs() < 0.1,
+                "{} at {}: told {told}, by sorting and grouping {truth}",
+                names[segment],
+                p.time
+            );
+            compared += 1;
+        }
+        assert!(
+            compared > 60,
+            "window {window_s}: only {compared} states compared"
+        );
+    }
+}
