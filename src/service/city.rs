@@ -36,12 +36,7 @@ impl City {
     /// # Errors
     /// Which file cannot be used, and why.
     pub fn load(config: &Config) -> Result<Self> {
-<<<<<<< HEAD
-        let network =
-            Network::load(&config.map.file).with_context(|| format!("map {}", config.map.file.display()))?;
-=======
         let network = Network::load(&config.map.file)?;
->>>>>>> props
         let sites = match &config.map.sensors {
             Some(path) => read_sites(path).with_context(|| format!("sensor sites {}", path.display()))?,
             None => Vec::new(),

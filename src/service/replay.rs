@@ -148,7 +148,9 @@ impl ReplayArgs {
             if self.preset.is_some() {
                 source.preset.clone_from(&self.preset);
                 source.fields.clear();
-                source.mapping().map_err(|(_, problem)| UsageError(format!("--preset: {problem}")))?;
+                source
+                    .mapping()
+                    .map_err(|(_, problem)| UsageError(format!("--preset: {problem}")))?;
             }
             sources.push(source);
         }
@@ -161,7 +163,8 @@ impl ReplayArgs {
                 .collect();
         }
         if sources.is_empty() {
-            let text = "nothing to replay: name files with --probes and --sensors, or an event log with --log";
+            let text =
+                "nothing to replay: name files with --probes and --sensors, or an event log with --log";
             return Err(UsageError(text.to_owned()).into());
         }
         config.source = sources;
