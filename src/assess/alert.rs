@@ -186,6 +186,19 @@ pub(super) struct Sight {
     pub(super) fresh: bool,
 }
 
+/// A pane as the alert of one link sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PaneView {
+    /// End of the pane.
+    pub(super) now: EventTime,
+    /// What it showed of the link; `None` where nothing is known.
+    pub(super) sight: Option<Sight>,
+    /// Last observation of the link.
+    pub(super) latest: Option<EventTime>,
+    /// Whether another alert may be opened.
+    pub(super) room: bool,
+}
+
 /// What is remembered of a link from pane to pane.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct LinkMemory {
@@ -248,18 +261,20 @@ impl LinkMemory {
         self.alert.is_none() && self.held == 0
     }
 
-    /// Moves on by the pane that ends at `now`; `sight` is `None` where nothing is known. May open only if
-    /// `room`.
+    /// Moves on by one pane.
     pub(super) fn step(
         &mut self,
         network: &Network,
         link: LinkIndex,
-        sight: Option<Sight>,
-        latest: Option<EventTime>,
-        now: EventTime,
+        pane: &PaneView,
         rule: &Rule,
-        room: bool,
     ) -> Option<Alert> {
+        let PaneView {
+            now,
+            sight,
+            latest,
+            room,
+        } = *pane;
         let fresh = sight.filter(|s| s.fresh);
         let holds = fresh.is_some_and(|s| {
             s.estimate.upper_permille() <= rule.open_permille

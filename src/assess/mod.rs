@@ -30,7 +30,7 @@ use crate::aggregate::{LinkFlow, PaneFlow, SegmentFlow};
 use crate::locate::PaneIndex;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, travel_time_ms};
-use alert::{LinkMemory, Rule, Sight};
+use alert::{LinkMemory, PaneView, Rule, Sight};
 use estimate::{Estimate, fuse, variation};
 
 /// A resolved alert's tombstone follows after this time (design, law 8).
@@ -354,7 +354,13 @@ impl Assess {
             let room = self.state.open < self.settings.alert.open_alerts_max;
             let was_open = memory.is_open();
             let latest = flow.map(|f| f.latest);
-            let alert = memory.step(&self.network, link, sight, latest, end, &self.rule, room);
+            let view = PaneView {
+                now: end,
+                sight,
+                latest,
+                room,
+            };
+            let alert = memory.step(&self.network, link, &view, &self.rule);
             match (was_open, memory.is_open()) {
                 (false, true) => {
                     self.state.open += 1;

@@ -93,7 +93,7 @@ impl City {
         let feed = mapping.feed;
         if let Some(header) = header {
             for (field, place) in &mapping.fields {
-                if FieldMapping::required(feed).contains(field) && !header.iter().any(|c| *c == place.path) {
+                if FieldMapping::required(feed).contains(field) && !header.contains(&place.path) {
                     bail!(
                         "{name}: no column `{}`; the header row has {}",
                         place.path,

@@ -123,7 +123,8 @@ impl ReplayArgs {
             config.map.sensors = Some(sites.clone());
         }
         config.publish.every_pane |= self.every_pane;
-        if !self.log.is_empty() && !(self.probes.is_empty() && self.sensors.is_empty()) {
+        let plain_files = !self.probes.is_empty() || !self.sensors.is_empty();
+        if !self.log.is_empty() && plain_files {
             let text = "--log brings its own sources; leave --probes and --sensors out";
             return Err(UsageError(text.to_owned()).into());
         }
