@@ -25,7 +25,7 @@ use serde::Serialize;
 pub use city::CENTRE;
 pub use traffic::Trips;
 pub use truth::{
-    CONGESTED, EdgeDescription, EdgeTruth, Effect, EventTruth, LoopDescription, PointTruth,
+    Between, CONGESTED, EdgeDescription, EdgeTruth, Effect, EventTruth, LoopDescription, PointTruth,
     StationDescription, Truth,
 };
 

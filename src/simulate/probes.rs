@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::city::{CENTRE, M_PER_DEGREE};
 use super::dice::Dice;
 use super::traffic::{Traffic, Vehicle};
-use super::truth::{PointTruth, round};
+use super::truth::{Between, PointTruth, round};
 use super::{Outbox, Settings};
 use crate::units::EventTime;
 
@@ -208,20 +208,25 @@ impl Probes {
             line = corrupt(how, &report, dice);
             kind = format!("corrupt:{how}");
         }
-        let edge = &traffic.streets.edges[vehicle.edge as usize];
-        let truth = out.wants_truth().then(|| PointTruth {
-            line: 0,
-            arrival_ms: 0,
-            kind: String::new(),
-            vehicle_id: device.id.clone(),
-            ts,
-            edge: edge.id.clone(),
-            way: edge.way,
-            lane_index: vehicle.lane,
-            pos_m: round(vehicle.along_m, 1),
-            lon: round(lon, 7),
-            lat: round(lat, 7),
-            speed_mps: round(speed, 2),
+        let truth = out.wants_truth().then(|| {
+            let edge = &traffic.streets.edges[vehicle.edge as usize];
+            let inside = between(traffic, vehicle);
+            let outside = inside.is_none();
+            PointTruth {
+                line: 0,
+                arrival_ms: 0,
+                kind: String::new(),
+                vehicle_id: device.id.clone(),
+                ts,
+                edge: outside.then(|| edge.id.clone()),
+                way: outside.then_some(edge.way),
+                lane_index: outside.then_some(vehicle.lane),
+                pos_m: outside.then(|| round(vehicle.along_m, 1)),
+                lon: round(lon, 7),
+                lat: round(lat, 7),
+                speed_mps: round(speed, 2),
+                inside,
+            }
         });
         let copy = happens(dice, P_DUPLICATE).then(|| delay + dice.between(0.0, 8_000.0));
         let corrupt = kind.starts_with("corrupt");
@@ -244,6 +249,28 @@ impl Probes {
             let truth = truth.clone().map(|t| PointTruth { kind, ..t });
             out.probe(arrival, device.id.clone(), line.clone(), truth);
         }
+    }
+}
+
+/// The edges around the junction that a vehicle is in, if it is in one.
+fn between(traffic: &Traffic, vehicle: &Vehicle) -> Option<Between> {
+    let edges = &traffic.streets.edges;
+    let edge = &edges[vehicle.edge as usize];
+    let id = |e: u32| edges[e as usize].id.clone();
+    if vehicle.along_m > edge.stop_line_m() {
+        let next_edge = vehicle.next_edge().map(id);
+        Some(Between {
+            prev_edge: Some(edge.id.clone()),
+            next_edge,
+        })
+    } else if vehicle.along_m < edge.junction_m() && vehicle.came_from.is_some() {
+        let prev_edge = vehicle.came_from.map(id);
+        Some(Between {
+            prev_edge,
+            next_edge: Some(edge.id.clone()),
+        })
+    } else {
+        None
     }
 }
 

@@ -10,6 +10,8 @@ use crate::network::osm::{OsmData, OsmWay};
 /// Acceleration and comfortable braking of every driver, in m/s².
 pub(super) const ACCELERATION: f64 = 2.6;
 pub(super) const BRAKING: f64 = 4.5;
+/// Half width of a junction's area in metres: stop lines lie outside of it.
+const JUNCTION_M: f64 = 10.0;
 /// Width of a lane in metres.
 const LANE_M: f64 = 3.2;
 /// Seconds of yellow and of all-red after each green.
@@ -298,6 +300,20 @@ impl Streets {
 }
 
 impl Edge {
+    /// Where vehicles stop: before the junction's area.
+    pub(super) fn stop_line_m(&self) -> f64 {
+        self.length_m - self.junction_m()
+    }
+
+    /// How far the junctions' areas reach into the edge at both ends.
+    pub(super) fn junction_m(&self) -> f64 {
+        if self.highway == "trunk" {
+            0.0
+        } else {
+            (0.15 * self.length_m).min(JUNCTION_M)
+        }
+    }
+
     /// Corners as (latitude, longitude) in degrees, on the way's own line.
     pub(super) fn corners(&self) -> impl Iterator<Item = (f64, f64)> {
         self.shape.iter().map(|&(x, y)| to_degrees(x, y))

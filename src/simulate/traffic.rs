@@ -33,6 +33,8 @@ pub(super) struct Vehicle {
     /// Counts up from 0 over the simulation; never used again.
     pub(super) number: u64,
     pub(super) edge: u32,
+    /// The edge before, once one was left.
+    pub(super) came_from: Option<u32>,
     pub(super) lane: u8,
     /// Front bumper, in metres from the edge's beginning.
     pub(super) along_m: f64,
@@ -138,6 +140,13 @@ fn safe_speed(gap: f64, speed: f64, leader: f64) -> f64 {
         return 0.0;
     }
     (leader + (gap - leader * STEP_S) / ((speed + leader) / (2.0 * BRAKING) + STEP_S)).max(0.0)
+}
+
+impl Vehicle {
+    /// The next edge of its route.
+    pub(super) fn next_edge(&self) -> Option<u32> {
+        self.route.front().copied()
+    }
 }
 
 impl Traffic {
@@ -246,6 +255,7 @@ impl Traffic {
             let vehicle = Vehicle {
                 number,
                 edge: trip.from,
+                came_from: None,
                 lane,
                 along_m: VEHICLE_M,
                 speed: if trip.rolling { 8.0 } else { 0.0 },
@@ -439,14 +449,14 @@ impl Traffic {
     fn wanted_speed(&self, car: &Vehicle, leader: Option<&Vehicle>) -> f64 {
         let edge = &self.streets.edges[car.edge as usize];
         let mut speed = (car.speed + ACCELERATION * STEP_S).min(edge.limit_mps * car.wish);
-        speed = speed.min(match leader {
-            Some(leader) => safe_speed(
-                leader.along_m - VEHICLE_M - GAP_M - car.along_m,
-                car.speed,
-                leader.speed,
-            ),
-            None => self.speed_to_junction(car),
-        });
+        // A leader beyond the line has its leave already; the rule now asks the follower.
+        if leader.is_none_or(|leader| leader.along_m > edge.stop_line_m()) {
+            speed = speed.min(self.speed_to_junction(car));
+        }
+        if let Some(leader) = leader {
+            let gap = leader.along_m - VEHICLE_M - GAP_M - car.along_m;
+            speed = speed.min(safe_speed(gap, car.speed, leader.speed));
+        }
         if let Some(block) = self.blocks[car.edge as usize] {
             let ahead = block.at_m - car.along_m;
             if block.lanes >> car.lane & 1 == 1 {
@@ -460,7 +470,7 @@ impl Traffic {
         speed
     }
 
-    /// Bound for the first vehicle of a lane: the turn, the rule at the line and the room behind it.
+    /// Bound for the first vehicle before the line: the turn, the rule and the room beyond the junction.
     fn speed_to_junction(&self, car: &Vehicle) -> f64 {
         let Some(&next) = car.route.front() else {
             return f64::INFINITY;
@@ -487,8 +497,11 @@ impl Traffic {
         let braking = libm::sqrt(BRAKING * BRAKING + at_line * at_line + 2.0 * BRAKING * left) - BRAKING;
         let bound = at_line.max(braking);
         let (_, rear, tail_speed) = self.entry(next, car.route.get(1).copied());
-        if rear < GAP_M || !self.may_cross(car, left) {
-            return bound.min(safe_speed(left - 0.3, car.speed, 0.0));
+        if rear < GAP_M || !self.may_cross(car) {
+            // Who has passed the line can only wait in the junction, right before the next edge.
+            let to_line = edge.stop_line_m() - car.along_m;
+            let rest = if to_line >= 0.0 { to_line } else { left };
+            return bound.min(safe_speed(rest, car.speed, 0.0));
         }
         if rear.is_infinite() {
             return bound;
@@ -496,8 +509,12 @@ impl Traffic {
         bound.min(safe_speed(left + rear - GAP_M, car.speed, tail_speed))
     }
 
-    /// Whether signal, priority and order of arrival let a vehicle over the line that is `left` metres away.
-    fn may_cross(&self, car: &Vehicle, left: f64) -> bool {
+    /// Whether signal, priority and order of arrival let a vehicle over the line, if it is not over it yet.
+    fn may_cross(&self, car: &Vehicle) -> bool {
+        let left = self.streets.edges[car.edge as usize].stop_line_m() - car.along_m;
+        if left < 0.0 {
+            return true;
+        }
         let e = car.edge as usize;
         let unheld = || {
             let (holder, until) = self.held[self.streets.end_junction[e] as usize];
@@ -536,6 +553,7 @@ impl Traffic {
     fn drive(&mut self, edge: u32, lane: u8) {
         let at = self.lane(edge, lane);
         let length = self.streets.edges[edge as usize].length_m;
+        let line = self.streets.edges[edge as usize].stop_line_m();
         let mut bound = f64::INFINITY;
         let mut k = 0;
         while k < self.lanes[at].len() {
@@ -564,6 +582,9 @@ impl Traffic {
                 self.trips.left += 1;
                 continue;
             }
+            if from <= line && to > line && !self.may_enter(slot) {
+                to = line;
+            }
             if to > length {
                 if k == 0 && self.cross(slot, from, to) {
                     continue;
@@ -577,10 +598,7 @@ impl Traffic {
             if car.speed < WAITING_MPS {
                 car.waited += 1;
                 self.sums[edge as usize].waiting_s += STEP_S;
-                if k == 0
-                    && length - to < 10.0
-                    && car.waited.is_multiple_of(DETOUR_S)
-                    && !car.route.is_empty()
+                if k == 0 && line - to < 10.0 && car.waited.is_multiple_of(DETOUR_S) && !car.route.is_empty()
                 {
                     self.stuck.push(slot);
                 }
@@ -592,7 +610,17 @@ impl Traffic {
         }
     }
 
-    /// Takes the first vehicle of a lane over the junction, if it may go and there is room.
+    /// Whether a vehicle may pass the line: the rule lets it, and the junction will not be blocked by it.
+    fn may_enter(&self, slot: u32) -> bool {
+        let car = &self.vehicles[slot as usize];
+        match car.route.front() {
+            Some(&next) => self.may_cross(car) && self.entry(next, car.route.get(1).copied()).1 >= GAP_M,
+            // The trip ends here, between the line and the junction.
+            None => true,
+        }
+    }
+
+    /// Takes the first vehicle of a lane over the junction, if there is room.
     fn cross(&mut self, slot: u32, from: f64, to: f64) -> bool {
         let car = &self.vehicles[slot as usize];
         let (edge, lane) = (car.edge, car.lane);
@@ -601,7 +629,7 @@ impl Traffic {
         };
         let length = self.streets.edges[edge as usize].length_m;
         let (target, rear, _) = self.entry(next, car.route.get(1).copied());
-        if rear < GAP_M || !self.may_cross(car, length - from) {
+        if rear < GAP_M {
             return false;
         }
         if matches!(
@@ -625,6 +653,7 @@ impl Traffic {
         car.route.pop_front();
         car.speed = (length - from + along) / STEP_S;
         (car.edge, car.lane, car.along_m, car.waited) = (next, target, along, 0);
+        car.came_from = Some(edge);
         if car.informed && self.second - car.routed_at > 180 {
             self.replan(slot, None);
         }
@@ -689,6 +718,7 @@ impl Traffic {
         self.sums[to as usize].entered += 1;
         let car = &mut self.vehicles[slot as usize];
         car.route.drain(..=k);
+        car.came_from = None;
         (car.edge, car.lane, car.along_m, car.speed, car.waited) = (to, target, VEHICLE_M, 0.0, 0);
     }
 }

@@ -17,13 +17,24 @@ pub struct PointTruth {
     pub kind: String,
     pub vehicle_id: String,
     pub ts: i64,
-    pub edge: String,
-    pub way: i64,
-    pub lane_index: u8,
-    pub pos_m: f64,
+    /// `None` inside a junction, like the three after it; then the edges before and after it are named.
+    pub edge: Option<String>,
+    pub way: Option<i64>,
+    pub lane_index: Option<u8>,
+    pub pos_m: Option<f64>,
     pub lon: f64,
     pub lat: f64,
     pub speed_mps: f64,
+    #[serde(flatten)]
+    pub inside: Option<Between>,
+}
+
+/// The edges before and after a junction.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Between {
+    pub prev_edge: Option<String>,
+    pub next_edge: Option<String>,
 }
 
 /// All vehicles on one edge in one minute that begins at `ts`; edges without vehicles have no record.
