@@ -871,7 +871,21 @@ fn dev_city() {
     assert_eq!(summary["records"]["read"].as_u64(), Some(lines));
     let kind = |name: &str| meta["gps_kinds"][name].as_u64().unwrap_or(0);
     let corrupt = |names: &[&str]| names.iter().map(|n| kind(&format!("corrupt:{n}"))).sum::<u64>();
-    let refused = |reason: &str| summary["records"]["rejected"][reason].as_u64().unwrap_or(0);
+    // The sensors' file has broken lines that are counted nowhere; of each reason the sample has up to 100 lines.
+    let probes = of("gps.ndjson.zst");
+    let mut sampled: BTreeMap<String, u64> = BTreeMap::new();
+    for line in String::from_utf8(city.read("1/rejected.ndjson")).unwrap().lines() {
+        let v: Value = serde_json::from_str(line).unwrap();
+        if v["log"] == probes.as_str() {
+            *sampled
+                .entry(v["reason"].as_str().unwrap().to_owned())
+                .or_default() += 1;
+        }
+    }
+    let refused = |reason: &str| match sampled.get(reason) {
+        Some(100..) => summary["records"]["rejected"][reason].as_u64().unwrap(),
+        n => n.copied().unwrap_or(0),
+    };
     for (reason, made) in [
         (
             "decode",
