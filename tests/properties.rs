@@ -3,6 +3,7 @@
 //! or a restart from a checkpoint changes a byte of what is told; every record is counted once; and published
 //! speeds are those of a naive computation by sorting and grouping.
 #![cfg(feature = "service")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod scene;
 

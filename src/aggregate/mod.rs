@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use sensor::SensorFlow;
 pub use settings::Settings;
-pub use shard::{Aggregate, State};
+pub use shard::{Aggregate, LOOK_BACK, State};
 pub use window::Sums;
 
 use crate::locate::PaneIndex;
@@ -42,7 +42,7 @@ pub struct LinkFlow {
     pub link: LinkIndex,
     /// Recency-weighted sums over the window, over its segments.
     pub window: Sums,
-    /// The same over the last `LOOK_BACK` panes only, for conditions that must not wait for the window.
+    /// The same over the last [`LOOK_BACK`] panes only, for conditions that must not wait for the window.
     pub recent: Sums,
     /// Moment of the last observation.
     pub latest: EventTime,

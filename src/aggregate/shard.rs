@@ -13,7 +13,7 @@ use crate::network::{LinkIndex, Network, SegmentIndex};
 use crate::units::EventTime;
 
 /// Panes that conditions of alerts look at first (algorithms §7.1, *Look-back*).
-const LOOK_BACK: i64 = 4;
+pub const LOOK_BACK: i64 = 4;
 
 /// The machine of one shard. What survives in checkpoints is [`Aggregate::state`].
 #[derive(Debug)]

@@ -26,7 +26,7 @@ pub use profile::{Grade, GradeKind, Index, IndexKind, Profile, Side};
 pub use settings::{AlertSettings, RegionSettings, Settings, StateSettings};
 pub use state::SegmentState;
 
-use crate::aggregate::{LinkFlow, PaneFlow, SegmentFlow};
+use crate::aggregate::{LOOK_BACK, LinkFlow, PaneFlow, SegmentFlow};
 use crate::locate::PaneIndex;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, travel_time_ms};
@@ -387,10 +387,10 @@ impl Assess {
     /// What a pane shows of a link to its alert: the last two minutes if they hold enough, else the window.
     fn sight(&self, flow: &LinkFlow, end: EventTime) -> Option<Sight> {
         let enough = (self.settings.state.segment_own_n * 1000.0) as u64;
-        let sums = if flow.recent.effective_milli >= enough {
-            &flow.recent
+        let (sums, window_ms) = if flow.recent.effective_milli >= enough {
+            (&flow.recent, self.window_ms.min(LOOK_BACK * self.pane_ms))
         } else {
-            &flow.window
+            (&flow.window, self.window_ms)
         };
         let estimate = self.estimate(flow.link, sums, flow)?;
         let link = &self.network.links()[flow.link as usize];
@@ -415,7 +415,7 @@ impl Assess {
             sensors: flow.sensors,
             confidence_permille: estimate.confidence_permille(),
             basis: if live { Basis::Live } else { Basis::Blended },
-            window: (end.plus_ms(-self.window_ms), end),
+            window: (end.plus_ms(-window_ms), end),
         };
         Some(Sight {
             estimate,

@@ -1,0 +1,465 @@
+//! Small scenes on maps drawn in characters: what happens on the road is a script, what viaflux tells of it is
+//! compared as text.
+#![cfg(feature = "service")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod scene;
+
+use std::collections::BTreeMap;
+
+use scene::{Item, Rig, Told, Town, draw, measurement, report};
+use serde_json::Value;
+use viaflux::ingest::{Feed, Rejection};
+use viaflux::publish::Topic;
+
+/// Plays a script. A line is one of
+///
+/// ```text
+/// 0:00-10:00 every 20 s: ABC at 36 km/h                 a vehicle sets out every 20 s, reports every 5 s
+/// 0:00-10:00 every 20 s: ABC at 36 km/h, 90 s before B  and stands for 90 s, 10 m before B
+/// 0:00-10:00 loop on A>B: 40 km/h 600 veh/h             a sensor's minutes
+/// ```
+fn play(town: &Town, script: &str) -> (Rig, Vec<Item>) {
+    let mut rig = Rig::new(town, vec![Feed::Probe, Feed::Sensor]);
+    rig.every_pane = true;
+    rig.observe = true;
+    let mut items = Vec::new();
+    for (n, line) in script
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .enumerate()
+    {
+        let (head, tail) = line.split_once(": ").unwrap();
+        let words: Vec<&str> = head.split_whitespace().collect();
+        let (from, to) = words[0].split_once('-').unwrap();
+        let (from, to) = (clock(from), clock(to));
+        let tail: Vec<&str> = tail.split([' ', ',']).filter(|w| !w.is_empty()).collect();
+        match words[1] {
+            "every" => {
+                let every: i64 = words[2].parse::<i64>().unwrap() * 1000;
+                let wait = tail
+                    .get(4)
+                    .map(|s| (s.parse::<i64>().unwrap() * 1000, tail[7].chars().next().unwrap()));
+                for (k, start) in (from..to).step_by(every as usize).enumerate() {
+                    drive(
+                        town,
+                        &format!("v{n}-{k}"),
+                        start,
+                        tail[0],
+                        tail[2].parse().unwrap(),
+                        wait,
+                        &mut items,
+                    );
+                }
+            }
+            "loop" => {
+                let id = format!("loop-{n}");
+                for end in (from + 60_000..=to).step_by(60_000) {
+                    let (speed, flow) = (tail[0].parse().unwrap(), tail[2].parse().unwrap());
+                    let payload = measurement(&id, end, 60_000, speed, flow);
+                    items.push(Item {
+                        log: 1,
+                        arrival: end,
+                        payload,
+                    });
+                }
+                rig.sensors.push((id, town.segment(words[3])));
+            }
+            other => panic!("{other} in {line}"),
+        }
+    }
+    if rig.sensors.is_empty() {
+        rig.feeds.pop();
+    }
+    items.sort_by_key(|i| i.arrival);
+    (rig, items)
+}
+
+fn clock(text: &str) -> i64 {
+    let (minutes, seconds) = text.split_once(':').unwrap();
+    (minutes.parse::<i64>().unwrap() * 60 + seconds.parse::<i64>().unwrap()) * 1000
+}
+
+fn drive(
+    town: &Town,
+    id: &str,
+    start: i64,
+    nodes: &str,
+    kph: f64,
+    wait: Option<(i64, char)>,
+    items: &mut Vec<Item>,
+) {
+    let road = town.road(nodes);
+    let (mut m, mut t, mut waited) = (1.0, start, 0);
+    while m < road.length() {
+        let stands = wait.is_some_and(|(ms, node)| m >= road.to(node) - 10.0 && waited < ms);
+        let speed = if stands { 0.0 } else { kph / 3.6 };
+        if (t - start) % 5_000 == 0 {
+            let payload = report(id, t, road.place(m), speed, "car");
+            items.push(Item {
+                log: 0,
+                arrival: t,
+                payload,
+            });
+        }
+        waited += if stands { 1000 } else { 0 };
+        m += speed;
+        t += 1000;
+    }
+}
+
+fn ms(text: &Value) -> i64 {
+    viaflux::units::EventTime::parse_rfc3339(text.as_str().unwrap())
+        .unwrap()
+        .ms()
+        - scene::EPOCH
+}
+
+fn mm_ss(ms: i64) -> String {
+    format!("{}:{:02}", ms / 60_000, ms / 1000 % 60)
+}
+
+fn bodies(told: &Told, topic: Topic) -> impl Iterator<Item = Value> + '_ {
+    let of = move |p: &&viaflux::publish::Publication| p.topic == topic;
+    told.publications
+        .iter()
+        .filter(of)
+        .map(|p| serde_json::from_slice(p.body.as_ref().unwrap()).unwrap())
+}
+
+/// What was told of one segment, by the end of the pane.
+fn states(told: &Told, town: &Town, segment: &str) -> BTreeMap<i64, Value> {
+    let key = town.key(segment).to_string();
+    bodies(told, Topic::SegmentState)
+        .filter(|s| s["segment_id"] == key.as_str())
+        .map(|s| (ms(&s["window_end"]), s))
+        .collect()
+}
+
+/// Level, grade and basis of segments: a line whenever one of them changes.
+fn changes(told: &Told, town: &Town, segments: &[&str]) -> String {
+    let all: Vec<BTreeMap<i64, Value>> = segments.iter().map(|s| states(told, town, s)).collect();
+    let mut lines = vec![
+        segments
+            .iter()
+            .fold(format!("{:>5}", ""), |l, s| l + &format!("  {s:<36}")),
+    ];
+    let mut last = Vec::new();
+    for (end, _) in &told.chain {
+        let cell = |s: &BTreeMap<i64, Value>| match s.get(end) {
+            Some(v) => {
+                let word = |k: &str| v[k].as_str().unwrap_or("-").to_owned();
+                format!("{} {} {}", word("level"), word("grade"), word("basis"))
+            }
+            None => "-".to_owned(),
+        };
+        let cells: Vec<String> = all.iter().map(cell).collect();
+        if cells != last {
+            lines.push(
+                cells
+                    .iter()
+                    .fold(format!("{:>5}", mm_ss(*end)), |l, c| l + &format!("  {c:<36}")),
+            );
+            last = cells;
+        }
+    }
+    lines.join("\n")
+}
+
+/// Every revision of every alert; ids by the order of their first revision.
+fn alerts(told: &Told) -> String {
+    let mut ids: Vec<String> = Vec::new();
+    let mut lines = Vec::new();
+    for a in bodies(told, Topic::AlertEvent) {
+        let id = a["alert_id"].as_str().unwrap().to_owned();
+        let n = ids.iter().position(|i| *i == id).unwrap_or_else(|| {
+            ids.push(id);
+            ids.len() - 1
+        });
+        let e = &a["evidence"];
+        let window = e["windows"][0].as_str().unwrap().split_once('/').unwrap();
+        let at = |text: &str| mm_ss(ms(&text.into()));
+        let until = if a["ends_at"].is_null() {
+            String::new()
+        } else {
+            format!(" until {}", mm_ss(ms(&a["ends_at"])))
+        };
+        lines.push(format!(
+            "{:>5}  #{} {} {} {} since {}{until}: ratio {}, delay {} s; over {}-{} {} vehicles, {} positions, {} {}{}",
+            mm_ss(ms(&a["updated_at"])),
+            n + 1,
+            a["revision"],
+            a["transition"].as_str().unwrap(),
+            a["severity"].as_str().unwrap(),
+            mm_ss(ms(&a["starts_at"])),
+            a["values"]["speed_ratio"],
+            a["values"]["delay_s"],
+            at(window.0),
+            at(window.1),
+            e["vehicle_count"],
+            e["sample_count"],
+            e["basis"].as_str().unwrap(),
+            e["confidence"],
+            if a["stale"] == true { ", stale" } else { "" },
+        ));
+    }
+    lines.join("\n")
+}
+
+/// Compares text line by line, without what stands at the ends of lines.
+fn expect(found: &str, expected: &str) {
+    let clean = |text: &str| {
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        lines.join("\n")
+    };
+    if std::env::var_os("SHOW").is_some() {
+        eprintln!("=====\n{found}");
+        return;
+    }
+    assert!(
+        clean(found) == clean(expected),
+        "found:\n{found}\n\nexpected:\n{expected}"
+    );
+}
+
+/// A street with traffic lights at B, and another one elsewhere whose traffic moves time on.
+fn street() -> Town {
+    draw(
+        "\
+A         B         C
+          S
+
+
+X         Y         Z",
+        &["ABC", "BS highway=residential", "XYZ highway=residential"],
+        "B",
+    )
+}
+
+#[test]
+fn a_one_way_street() {
+    let town = draw(
+        "A         B         C\n          S",
+        &["ABC oneway=yes", "BS highway=residential"],
+        "",
+    );
+    let names: Vec<String> = (0..town.network.segments().len() as u32)
+        .map(|s| town.name(s))
+        .collect();
+    assert!(
+        names.contains(&"A>B".to_owned()) && !names.contains(&"B>A".to_owned()),
+        "{names:?}"
+    );
+    let along = "0:00-6:00 every 15 s: ABC at 36 km/h";
+    let (rig, items) = play(&town, along);
+    let told = rig.run(&items, 8192);
+    expect(&changes(&told, &town, &["A>B", "B>C", "B>S"]), "@");
+    // Someone who drives the wrong way does not drive: his positions count, his speed does not.
+    let (rig, items) = play(&town, &format!("{along}\n1:00-3:00 every 30 s: CBA at 18 km/h"));
+    let wrong = rig.run(&items, 8192);
+    assert_eq!(wrong.used() as usize, items.len(), "{:?}", wrong.counts);
+    expect(&changes(&wrong, &town, &["A>B", "B>C", "B>S"]), "@");
+}
+
+#[test]
+fn a_queue_before_a_signal() {
+    let town = street();
+    let (rig, items) = play(
+        &town,
+        "0:00-5:00   every 20 s: ABC at 36 km/h
+         5:00-12:00  every 20 s: ABC at 36 km/h, 100 s before B
+         12:00-24:00 every 20 s: ABC at 36 km/h",
+    );
+    let told = rig.run(&items, 8192);
+    expect(&changes(&told, &town, &["A>B", "B>C", "C>B"]), "@");
+    expect(&alerts(&told), "@");
+}
+
+#[test]
+fn from_live_to_stale_to_unknown() {
+    let town = street();
+    let (rig, items) = play(
+        &town,
+        "0:00-4:00  every 20 s: ABC at 27 km/h
+         0:00-24:00 every 20 s: XYZ at 20 km/h",
+    );
+    let told = rig.run(&items, 8192);
+    expect(&changes(&told, &town, &["A>B", "X>Y"]), "@");
+    let mut lines = String::new();
+    for (end, s) in states(&told, &town, "A>B")
+        .iter()
+        .filter(|(end, _)| **end % 120_000 == 0)
+    {
+        lines += &format!(
+            "{:>5}  {} km/h, {} {}, {} s old, confidence {}, {} vehicles\n",
+            mm_ss(*end),
+            s["current_speed_kph"],
+            s["level"].as_str().unwrap(),
+            s["basis"].as_str().unwrap(),
+            s["age_s"],
+            s["confidence"],
+            s["vehicle_count"],
+        );
+    }
+    expect(&lines, "@");
+}
+
+#[test]
+fn an_alert_is_held_by_silence() {
+    let town = street();
+    let (rig, items) = play(
+        &town,
+        "0:00-10:00 every 20 s: ABC at 36 km/h, 120 s before B
+         0:00-50:00 every 20 s: XYZ at 20 km/h",
+    );
+    let told = rig.run(&items, 8192);
+    expect(&alerts(&told), "@");
+}
+
+#[test]
+fn an_alert_comes_back_under_its_id_within_ten_minutes() {
+    let town = street();
+    for (again, expected) in [("17:00-25:00", "@"), ("40:00-48:00", "@")] {
+        let (from, to) = again.split_once('-').unwrap();
+        let script = format!(
+            "0:00-7:00    every 20 s: ABC at 36 km/h, 120 s before B
+             7:00-{from}  every 20 s: ABC at 36 km/h
+             {from}-{to}  every 20 s: ABC at 36 km/h, 120 s before B
+             {to}-60:00   every 20 s: ABC at 36 km/h"
+        );
+        let (rig, items) = play(&town, &script);
+        expect(&alerts(&rig.run(&items, 8192)), expected);
+    }
+}
+
+#[test]
+fn a_sensor_and_probes_speak_of_one_segment() {
+    let town = street();
+    let told = |script: &str| {
+        let (rig, items) = play(&town, script);
+        let told = rig.run(&items, 8192);
+        let all = states(&told, &town, "X>Y");
+        let s = &all[&360_000];
+        format!(
+            "{} km/h, probes {}, sensors {}, confidence {}, {}",
+            s["current_speed_kph"],
+            s["probe_share"],
+            s["sensor_share"],
+            s["confidence"],
+            s["basis"].as_str().unwrap()
+        )
+    };
+    let probes = "0:00-8:00 every 60 s: XYZ at 12 km/h";
+    let sensor = "0:00-8:00 loop on X>Y: 24 km/h 600 veh/h";
+    expect(&told(probes), "@");
+    expect(
+        &told(&format!("{sensor}\n0:00-8:00 every 60 s: ABC at 36 km/h")),
+        "@",
+    );
+    expect(&told(&format!("{probes}\n{sensor}")), "@");
+}
+
+/// Where each position of a vehicle was placed.
+fn places(told: &Told, town: &Town, vehicle: &str) -> String {
+    let mut lines = Vec::new();
+    for line in &told.matches {
+        let m: Value = serde_json::from_str(line).unwrap();
+        if m["vehicle_id"] != vehicle {
+            continue;
+        }
+        let segment = (0..town.network.segments().len() as u32)
+            .find(|s| m["segment_id"] == town.network.segment(*s).key.to_string().as_str());
+        let place = segment.map_or("-".to_owned(), |s| {
+            format!("{} +{} m", town.name(s), m["offset_m"].as_f64().unwrap().round())
+        });
+        lines.push((
+            ms(&m["event_time"]),
+            format!("{}  {place}", mm_ss(ms(&m["event_time"]))),
+        ));
+    }
+    lines.sort();
+    lines.into_iter().map(|(_, l)| l).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_jump_and_a_frozen_receiver() {
+    let town = street();
+    let (rig, mut items) = play(&town, "0:00-2:00 every 20 s: XYZ at 20 km/h");
+    let road = town.road("ABC");
+    let mut tell = |id: &str, seconds: i64, metres: f64, north: f64| {
+        let (lat, lon, heading) = road.place(metres);
+        let payload = report(
+            id,
+            seconds * 1000,
+            (lat + north / 110_922.4, lon, heading),
+            10.0,
+            "taxi",
+        );
+        items.push(Item {
+            log: 0,
+            arrival: seconds * 1000,
+            payload,
+        });
+    };
+    for s in (0..60).step_by(5) {
+        // One position in ten is 300 m off; another receiver repeats itself from the 20th second on.
+        tell(
+            "jumps",
+            s,
+            50.0 + 10.0 * s as f64,
+            if s == 25 { 300.0 } else { 0.0 },
+        );
+        tell("freezes", s, 50.0 + 10.0 * s.min(20) as f64, 0.0);
+    }
+    items.sort_by_key(|i| i.arrival);
+    let told = rig.run(&items, 8192);
+    assert_eq!(
+        (told.refused(Rejection::Jump), told.refused(Rejection::Frozen)),
+        (1, 6),
+        "{:?}",
+        told.counts
+    );
+    expect(&places(&told, &town, "jumps"), "@");
+    expect(&places(&told, &town, "freezes"), "@");
+}
+
+#[test]
+fn a_bus_on_a_road_for_buses() {
+    let town = draw(
+        "\
+A         B
+C         D",
+        &[
+            "AB highway=tertiary oneway=yes",
+            "CD highway=tertiary oneway=yes access=no bus=yes",
+        ],
+        "",
+    );
+    let mut rig = Rig::new(&town, vec![Feed::Probe]);
+    rig.observe = true;
+    let road = town.road("AB");
+    let mut items = Vec::new();
+    for s in (0..20).step_by(5) {
+        for class in ["bus", "car", "truck"] {
+            // 26 m from the road, 24 m from the buses' one.
+            let (lat, lon, heading) = road.place(20.0 + 10.0 * s as f64);
+            let payload = report(
+                class,
+                s * 1000,
+                (lat - 26.0 / 110_922.4, lon, heading),
+                10.0,
+                class,
+            );
+            items.push(Item {
+                log: 0,
+                arrival: s * 1000,
+                payload,
+            });
+        }
+    }
+    let told = rig.run(&items, 8192);
+    for (class, expected) in [("bus", "@"), ("car", "@"), ("truck", "@")] {
+        expect(&places(&told, &town, class), expected);
+    }
+}
