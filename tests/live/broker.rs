@@ -72,7 +72,10 @@ impl Broker {
 
     /// Records ever written to a topic, over all partitions.
     pub(crate) fn written(&self, topic: &str) -> u64 {
-        let input = KafkaInput { topic: topic.to_owned(), start: Start::Earliest };
+        let input = KafkaInput {
+            topic: topic.to_owned(),
+            start: Start::Earliest,
+        };
         let topics = KafkaSource::connect(&self.connection(), &[input]).unwrap();
         topics.logs.iter().map(|log| log.high).sum()
     }

@@ -24,9 +24,17 @@ pub(crate) struct City {
 impl City {
     /// Simulates: `arguments` say how long and how many.
     pub(crate) fn simulate(arguments: &[&str]) -> Self {
+        Self::begin(BEGIN, arguments)
+    }
+
+    fn begin(begin: &str, arguments: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let out = dir.path().to_str().unwrap();
-        finish(viaflux().args(["simulate", "--begin", BEGIN, "-o", out]).args(arguments));
+        finish(
+            viaflux()
+                .args(["simulate", "--begin", begin, "-o", out])
+                .args(arguments),
+        );
         let (osm, map) = (dir.path().join("map.osm"), dir.path().join("city.map"));
         finish(viaflux().args(["map", "build"]).arg(osm).arg("-o").arg(map));
         let lines = |name: &str| {
@@ -34,12 +42,25 @@ impl City {
             text.iter().filter(|byte| **byte == b'\n').count() as u64
         };
         let (positions, measurements) = (lines("gps.ndjson"), lines("sensor.ndjson"));
-        Self { dir, positions, measurements }
+        Self {
+            dir,
+            positions,
+            measurements,
+        }
     }
 
     /// Ten minutes, long enough for congestion to be called.
     pub(crate) fn small() -> Self {
         Self::simulate(&["--duration", "10m", "--vehicles", "600"])
+    }
+
+    /// The ten minutes that have just passed; how busy they are depends on the hour.
+    pub(crate) fn of_now() -> Self {
+        let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(11);
+        Self::begin(
+            &begin.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            &["--duration", "10m", "--vehicles", "600"],
+        )
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -54,11 +75,39 @@ impl City {
         self.positions + self.measurements
     }
 
+    /// Cuts a file into two with the same number of lines, which are given.
+    pub(crate) fn halves(&self, name: &str) -> [(PathBuf, u64); 2] {
+        let text = std::fs::read(self.file(name)).unwrap();
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        let (first, second) = lines.split_at(lines.len() / 2);
+        [("first", first), ("second", second)].map(|(which, lines)| {
+            let path = self.file(&format!("{which}-{name}"));
+            std::fs::write(&path, lines.concat()).unwrap();
+            (path, lines.len() as u64)
+        })
+    }
+
     /// Begins to send a file to a topic.
-    pub(crate) fn sending(&self, broker: &Broker, kind: &str, file: &Path, topic: &str, speed: &str) -> Child {
+    pub(crate) fn sending(
+        &self,
+        broker: &Broker,
+        kind: &str,
+        file: &Path,
+        topic: &str,
+        speed: &str,
+    ) -> Child {
         let mut command = viaflux();
         command
-            .args(["produce", "--brokers", &broker.address, "--speed", speed, "--topic", topic, kind])
+            .args([
+                "produce",
+                "--brokers",
+                &broker.address,
+                "--speed",
+                speed,
+                "--topic",
+                topic,
+                kind,
+            ])
             .arg(file);
         Child::spawn(&mut command, &self.file(&format!("{topic}-produce.log")))
     }
@@ -67,13 +116,21 @@ impl City {
     pub(crate) fn producing(&self, broker: &Broker, feeds: &Feeds, speed: &str) -> [Child; 2] {
         [
             self.sending(broker, "--probes", &self.file("gps.ndjson"), &feeds.probes, speed),
-            self.sending(broker, "--sensors", &self.file("sensor.ndjson"), &feeds.sensors, speed),
+            self.sending(
+                broker,
+                "--sensors",
+                &self.file("sensor.ndjson"),
+                &feeds.sensors,
+                speed,
+            ),
         ]
     }
 
     /// Sends everything, as fast as it goes.
     pub(crate) fn produce(&self, broker: &Broker, feeds: &Feeds) {
-        self.producing(broker, feeds, "max").into_iter().for_each(Child::succeed);
+        self.producing(broker, feeds, "max")
+            .into_iter()
+            .for_each(Child::succeed);
     }
 }
 
@@ -112,9 +169,15 @@ impl Feeds {
     pub(crate) fn configure(&self, broker: &str, city: &City, group: &str, client: &str, more: &str) -> Run {
         let out = city.file(&format!("{}-{client}", self.prefix));
         let (map, sites) = (city.file("city.map"), city.file("sensors.json"));
-        let topics: String = ["segment_state", "corridor", "region", "alert_event", "alert_state"]
-            .map(|what| format!("{what} = \"{}\"\n", self.output(what)))
-            .concat();
+        let topics: String = [
+            "segment_state",
+            "corridor",
+            "region",
+            "alert_event",
+            "alert_state",
+        ]
+        .map(|what| format!("{what} = \"{}\"\n", self.output(what)))
+        .concat();
         let text = format!(
             r#"[map]
 file = "{map}"
@@ -174,7 +237,11 @@ listen = "127.0.0.1:0"
         );
         let config = city.file(&format!("{}-{client}.toml", self.prefix));
         std::fs::write(&config, text).unwrap();
-        Run { config, out, state: city.file(&format!("{}-{client}-state", self.prefix)) }
+        Run {
+            config,
+            out,
+            state: city.file(&format!("{}-{client}-state", self.prefix)),
+        }
     }
 }
 

@@ -11,11 +11,14 @@ fn a_run_killed_twice_writes_what_an_undisturbed_one_does() {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
     let city = City::small();
-    let feeds = Feeds::make(&broker, "crash", true);
+    let feeds = Feeds::make(&broker, "crash", false);
     let run = feeds.configure(&broker.address, &city, "killed", "killed", "");
     // Ten minutes of traffic in 30 s.
     let producing = city.producing(&broker, &feeds, "20");
-    let random = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros();
+    let random = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .subsec_micros();
     let pauses = [random % 3_000, random / 7 % 3_000].map(|ms| Duration::from_millis(u64::from(ms)));
     println!("killed {pauses:?} after it had closed a pane");
     for pause in pauses {
@@ -31,7 +34,11 @@ fn a_run_killed_twice_writes_what_an_undisturbed_one_does() {
     let mut live = Live::start_with_state(&run);
     producing.into_iter().for_each(Child::succeed);
     live.has_read(city.records(), Duration::from_secs(60));
-    assert!(live.log().contains("going on from a checkpoint"), "{}", live.log());
+    assert!(
+        live.log().contains("going on from a checkpoint"),
+        "{}",
+        live.log()
+    );
     let killed = live.terminate();
 
     let calm = feeds.configure(&broker.address, &city, "calm", "calm", "");
@@ -39,12 +46,31 @@ fn a_run_killed_twice_writes_what_an_undisturbed_one_does() {
     live.has_read(city.records(), Duration::from_secs(60));
     let undisturbed = live.terminate();
 
-    for key in ["digest", "pane_end", "records", "located", "segments", "panes", "published", "alerts"] {
+    for key in [
+        "digest",
+        "pane_end",
+        "records",
+        "located",
+        "segments",
+        "panes",
+        "published",
+        "alerts",
+    ] {
         assert_eq!(killed[key], undisturbed[key], "{key}");
     }
-    for file in ["digests.ndjson", "segment-states.ndjson", "regions.ndjson", "alerts.ndjson"] {
+    for file in [
+        "digests.ndjson",
+        "segment-states.ndjson",
+        "regions.ndjson",
+        "alerts.ndjson",
+    ] {
         let (left, right) = (run.output(file), calm.output(file));
         assert!(!right.is_empty(), "{file} is empty");
-        assert!(left == right, "{file}: {} bytes, undisturbed {} bytes", left.len(), right.len());
+        assert!(
+            left == right,
+            "{file}: {} bytes, undisturbed {} bytes",
+            left.len(),
+            right.len()
+        );
     }
 }

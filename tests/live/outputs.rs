@@ -16,7 +16,7 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
     let city = City::small();
-    let feeds = Feeds::make(&broker, "outputs", true);
+    let feeds = Feeds::make(&broker, "outputs", false);
     city.produce(&broker, &feeds);
     let run = feeds.configure(&broker.address, &city, "group", "outputs", "");
     let mut live = Live::start(&run, &[]);
@@ -34,10 +34,22 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
         ("\u{fffd}\u{0}".to_owned(), "decode"),
         ("[1,2,3]".to_owned(), "schema"),
         (r#"{"vehicle_id":"g2"}"#.to_owned(), "schema"),
-        (format!(r#"{{"vehicle_id":"g3","ts":{moment},"lon":0,"lat":0}}"#), "null_island"),
-        (format!(r#"{{"vehicle_id":"g4","ts":{moment},"lon":34.2,"lat":108.9}}"#), "swapped"),
-        (format!(r#"{{"vehicle_id":"g5","ts":{moment},"lon":190.5,"lat":34.2}}"#), "out_of_range"),
-        (format!(r#"{{"vehicle_id":"{}","ts":{moment}}}"#, "g".repeat(70_000)), "oversize"),
+        (
+            format!(r#"{{"vehicle_id":"g3","ts":{moment},"lon":0,"lat":0}}"#),
+            "null_island",
+        ),
+        (
+            format!(r#"{{"vehicle_id":"g4","ts":{moment},"lon":34.2,"lat":108.9}}"#),
+            "swapped",
+        ),
+        (
+            format!(r#"{{"vehicle_id":"g5","ts":{moment},"lon":190.5,"lat":34.2}}"#),
+            "out_of_range",
+        ),
+        (
+            format!(r#"{{"vehicle_id":"{}","ts":{moment}}}"#, "g".repeat(70_000)),
+            "oversize",
+        ),
     ];
     let producer = RecordProducer::new(&broker.connection()).unwrap();
     for (value, _) in &garbage {
@@ -58,7 +70,10 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
     let regions = read(&feeds.output("region"));
     let events = read(&feeds.output("alert_event"));
     let current = read(&feeds.output("alert_state"));
-    assert!(read(&feeds.output("corridor")).is_empty(), "no corridors are configured");
+    assert!(
+        read(&feeds.output("corridor")).is_empty(),
+        "no corridors are configured"
+    );
     for (records, tally, file) in [
         (&states, "segment_state", Some("segment-states.ndjson")),
         (&regions, "region", Some("regions.ndjson")),
@@ -71,20 +86,38 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
         for record in records {
             assert_eq!(header(record, "ce_specversion"), Some("1.0"));
             assert_eq!(header(record, "ce_source"), Some("/viaflux/outputs"));
-            assert!(ids.insert(header(record, "ce_id").unwrap()), "{tally}: an id twice");
-            header(record, "ce_time").unwrap().parse::<jiff::Timestamp>().unwrap();
+            assert!(
+                ids.insert(header(record, "ce_id").unwrap()),
+                "{tally}: an id twice"
+            );
+            header(record, "ce_time")
+                .unwrap()
+                .parse::<jiff::Timestamp>()
+                .unwrap();
         }
         if let Some(file) = file {
             // One partition: the topic and the file say the same, in the same order.
-            let lines: Vec<&[u8]> = records.iter().map(|record| record.value.as_deref().unwrap()).collect();
+            let lines: Vec<&[u8]> = records
+                .iter()
+                .map(|record| record.value.as_deref().unwrap())
+                .collect();
             let text = run.output(file);
-            assert!(text.lines().map(str::as_bytes).eq(lines), "{file} and its topic differ");
+            assert!(
+                text.lines().map(str::as_bytes).eq(lines),
+                "{file} and its topic differ"
+            );
         }
     }
     for (record, body) in bodies(&states, "viaflux.segment_state.v1", "viaflux.segment_state/1") {
-        assert_eq!(record.key.as_deref(), body["segment_id"].as_str().map(str::as_bytes));
+        assert_eq!(
+            record.key.as_deref(),
+            body["segment_id"].as_str().map(str::as_bytes)
+        );
         assert_eq!(header(record, "ce_time"), body["window_end"].as_str());
-        assert_eq!((&body["provisional"], &body["partial"]), (&Value::Bool(false), &Value::Bool(false)));
+        assert_eq!(
+            (&body["provisional"], &body["partial"]),
+            (&Value::Bool(false), &Value::Bool(false))
+        );
     }
     for (record, _) in bodies(&regions, "viaflux.region_index.v1", "viaflux.region_index/1") {
         assert_eq!(record.key.as_deref(), Some(&b"city"[..]));
@@ -117,7 +150,10 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
         let number = |name: &str| header(letter, name).unwrap().parse::<u64>().unwrap();
         let place = (number("viaflux.partition") as u32, number("viaflux.offset"));
         let record = &inputs[&place];
-        assert_eq!(letter.value, record.value, "the letter of {place:?} is another record");
+        assert_eq!(
+            letter.value, record.value,
+            "the letter of {place:?} is another record"
+        );
         assert_eq!(letter.key, record.key, "the letter of {place:?} lost its key");
         let reason = header(letter, "viaflux.reason").unwrap();
         *reasons.entry(reason).or_default() += 1;
@@ -125,7 +161,10 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
     }
     for (reason, count) in reasons {
         let counted = summary["records"]["rejected"][reason].as_u64().unwrap_or(0);
-        assert!(count <= counted, "{count} letters say {reason}, {counted} were counted");
+        assert!(
+            count <= counted,
+            "{count} letters say {reason}, {counted} were counted"
+        );
     }
     for (value, reason) in &garbage {
         let found = told.iter().find(|(told, _)| told == value.as_bytes());

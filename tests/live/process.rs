@@ -64,7 +64,10 @@ impl Child {
             .stderr(File::create(log).unwrap())
             .spawn()
             .unwrap();
-        Self { child, log: log.to_owned() }
+        Self {
+            child,
+            log: log.to_owned(),
+        }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -81,7 +84,11 @@ impl Child {
             if let Some(status) = self.ended() {
                 return status;
             }
-            assert!(begun.elapsed() < deadline, "still running after {deadline:?}:\n{}", self.log());
+            assert!(
+                begun.elapsed() < deadline,
+                "still running after {deadline:?}:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -117,8 +124,16 @@ impl Live {
     /// Starts it and waits until its doors are open.
     pub(crate) fn start(run: &Run, arguments: &[&str]) -> Self {
         let mut command = viaflux();
-        command.arg("run").arg("-c").arg(&run.config).args(["--log-format", "json"]).args(arguments);
-        let mut child = Child::spawn(&mut command, &run.config.with_extension(crate::broker::fresh("log")));
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(&run.config)
+            .args(["--log-format", "json"])
+            .args(arguments);
+        let mut child = Child::spawn(
+            &mut command,
+            &run.config.with_extension(crate::broker::fresh("log")),
+        );
         let (public, admin) = until("listening", Duration::from_secs(30), || {
             assert!(child.ended().is_none(), "ended at once:\n{}", child.log());
             let log = child.log();
@@ -132,7 +147,10 @@ impl Live {
 
     /// Starts it with checkpoints every second.
     pub(crate) fn start_with_state(run: &Run) -> Self {
-        Self::start(run, &["--state", run.state.to_str().unwrap(), "--checkpoint-every", "1"])
+        Self::start(
+            run,
+            &["--state", run.state.to_str().unwrap(), "--checkpoint-every", "1"],
+        )
     }
 
     pub(crate) fn log(&self) -> String {
@@ -160,7 +178,9 @@ impl Live {
     }
 
     pub(crate) fn read(&self) -> u64 {
-        self.api("/api/v1/status")["records"]["read"].as_u64().unwrap_or(0)
+        self.api("/api/v1/status")["records"]["read"]
+            .as_u64()
+            .unwrap_or(0)
     }
 
     /// Waits until so many records were read.
@@ -222,8 +242,16 @@ impl Live {
 /// Every record read is used or refused.
 pub(crate) fn balanced(summary: &Value) {
     let records = &summary["records"];
-    let rejected: u64 = records["rejected"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
-    let (read, used) = (records["read"].as_u64().unwrap(), records["used"].as_u64().unwrap());
+    let rejected: u64 = records["rejected"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    let (read, used) = (
+        records["read"].as_u64().unwrap(),
+        records["used"].as_u64().unwrap(),
+    );
     assert_eq!(used + rejected, read, "{records}");
 }
 
@@ -235,7 +263,11 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let bad = || std::io::Error::other(format!("no HTTP answer: {text}"));
-    let status = text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).ok_or_else(bad)?;
+    let status = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .ok_or_else(bad)?;
     let (_, body) = text.split_once("\r\n\r\n").ok_or_else(bad)?;
     Ok((status, body.to_owned()))
 }

@@ -38,7 +38,9 @@ fn prepared(name: &str) -> Option<Prepared> {
 
 #[test]
 fn a_topic_that_does_not_exist() {
-    let Some((broker, _shared, city, mut feeds)) = prepared("topic") else { return };
+    let Some((broker, _shared, city, mut feeds)) = prepared("topic") else {
+        return;
+    };
     feeds.sensors = format!("{}-mistyped", feeds.prefix);
     let run = feeds.configure(&broker.address, &city, "group", "a", "");
     refused(&run, 1, &[&feeds.sensors, "kafka-topics.sh"]);
@@ -46,7 +48,8 @@ fn a_topic_that_does_not_exist() {
 
 #[test]
 fn wrong_credentials() {
-    let (Some((_, _shared, city, feeds)), Some(sasl)) = (prepared("sasl"), variable("VIAFLUX_KAFKA_SASL")) else {
+    let (Some((_, _shared, city, feeds)), Some(sasl)) = (prepared("sasl"), variable("VIAFLUX_KAFKA_SASL"))
+    else {
         return;
     };
     let login = "\"security.protocol\" = \"SASL_PLAINTEXT\"\n\"sasl.mechanisms\" = \"PLAIN\"\n\
@@ -63,14 +66,18 @@ fn wrong_credentials() {
 
 #[test]
 fn no_broker() {
-    let Some((_, _shared, city, feeds)) = prepared("nobody") else { return };
+    let Some((_, _shared, city, feeds)) = prepared("nobody") else {
+        return;
+    };
     let run = feeds.configure("127.0.0.1:9", &city, "group", "a", "");
     refused(&run, 1, &["127.0.0.1:9", "answered"]);
 }
 
 #[test]
 fn a_bad_configuration() {
-    let Some((broker, _shared, city, feeds)) = prepared("config") else { return };
+    let Some((broker, _shared, city, feeds)) = prepared("config") else {
+        return;
+    };
     let run = feeds.configure(&broker.address, &city, "group", "a", "");
     let text = std::fs::read_to_string(&run.config).unwrap();
     std::fs::write(&run.config, text.replace("group_id", "grup_id")).unwrap();

@@ -22,10 +22,14 @@ fn a_live_run_and_its_replay_agree_without_append_time() {
 fn agree(name: &str, stamped: bool) {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
-    let city = City::small();
+    // Where the broker stamps, clocks are judged by its stamps: the traffic must be of now.
+    let city = if stamped { City::of_now() } else { City::small() };
     let feeds = Feeds::make(&broker, name, stamped);
     city.produce(&broker, &feeds);
-    assert_eq!(feeds.inputs().map(|topic| broker.written(topic)), [city.positions, city.measurements]);
+    assert_eq!(
+        feeds.inputs().map(|topic| broker.written(topic)),
+        [city.positions, city.measurements]
+    );
 
     let run = feeds.configure(&broker.address, &city, "group", "a", "");
     let mut live = Live::start(&run, &[]);
@@ -43,22 +47,34 @@ fn agree(name: &str, stamped: bool) {
     assert!(summary["records"]["control"].as_u64().unwrap() > 0);
     let chain = run.output("digests.ndjson");
     assert_eq!(at(&chain, served["pane_end"].as_str().unwrap()), served["digest"]);
-    assert_eq!(at(&chain, summary["pane_end"].as_str().unwrap()), summary["digest"]);
+    assert_eq!(
+        at(&chain, summary["pane_end"].as_str().unwrap()),
+        summary["digest"]
+    );
 
     let log = record(&broker, &city, &feeds);
     let text = String::from_utf8(zstd::decode_all(std::fs::File::open(&log).unwrap()).unwrap()).unwrap();
-    let (controls, records): (Vec<&str>, Vec<&str>) =
-        text.lines().skip(1).partition(|line| line.contains("\"viaflux.control\""));
+    let (controls, records): (Vec<&str>, Vec<&str>) = text
+        .lines()
+        .skip(1)
+        .partition(|line| line.contains("\"viaflux.control\""));
     assert_eq!(records.len() as u64, city.records());
     let marks = summary["records"]["control"].as_u64().unwrap();
-    assert!(controls.len() as u64 >= marks, "{} marks recorded, {marks} read", controls.len());
+    assert!(
+        controls.len() as u64 >= marks,
+        "{} marks recorded, {marks} read",
+        controls.len()
+    );
 
     for (threads, drain) in [("1", false), ("2", true)] {
         let out = city.file(&format!("replay-{threads}"));
         let mut arguments = vec!["--threads", threads];
         arguments.extend((!drain).then_some("--no-drain"));
         let again = replay(&run, &log, &out, &arguments);
-        assert_eq!(again["records"]["read"], summary["records"]["read"], "{threads} threads");
+        assert_eq!(
+            again["records"]["read"], summary["records"]["read"],
+            "{threads} threads"
+        );
         // What waits for the records that follow it is decided by the end of the log, and by a mark that was
         // written as the run ended and not read by it.
         if !drain && controls.len() as u64 == marks {
@@ -66,12 +82,28 @@ fn agree(name: &str, stamped: bool) {
             assert_eq!(again["digest"], summary["digest"]);
         }
         let found = std::fs::read_to_string(out.join("digests.ndjson")).unwrap();
-        assert_eq!(at(&found, summary["pane_end"].as_str().unwrap()), summary["digest"], "{threads} threads");
+        assert_eq!(
+            at(&found, summary["pane_end"].as_str().unwrap()),
+            summary["digest"],
+            "{threads} threads"
+        );
         // Not the last link only, and not the chain only: a replay goes on where the run stopped.
-        for file in ["digests.ndjson", "segment-states.ndjson", "regions.ndjson", "alerts.ndjson"] {
+        for file in [
+            "digests.ndjson",
+            "segment-states.ndjson",
+            "regions.ndjson",
+            "alerts.ndjson",
+        ] {
             let (ran, replayed) = (run.output(file), std::fs::read_to_string(out.join(file)).unwrap());
-            assert!(!ran.is_empty(), "{file} is empty");
-            assert!(replayed.starts_with(&ran), "{file} of run and replay with {threads} threads differ");
+            // At night there may be nothing to call.
+            assert!(
+                !ran.is_empty() || (stamped && file == "alerts.ndjson"),
+                "{file} is empty"
+            );
+            assert!(
+                replayed.starts_with(&ran),
+                "{file} of run and replay with {threads} threads differ"
+            );
         }
     }
 }
@@ -91,7 +123,14 @@ pub(crate) fn record(broker: &Broker, city: &City, feeds: &Feeds) -> std::path::
 /// Replays a log with the configuration of a run. Returns the summary.
 pub(crate) fn replay(run: &Run, log: &Path, out: &Path, arguments: &[&str]) -> Value {
     let mut command = viaflux();
-    command.arg("replay").arg("-c").arg(&run.config).arg("--log").arg(log).arg("-o").arg(out);
+    command
+        .arg("replay")
+        .arg("-c")
+        .arg(&run.config)
+        .arg("--log")
+        .arg(log)
+        .arg("-o")
+        .arg(out);
     let text = finish(command.arg("--json").args(arguments));
     let summary = serde_json::from_str(&text).unwrap();
     balanced(&summary);
@@ -100,7 +139,9 @@ pub(crate) fn replay(run: &Run, log: &Path, out: &Path, arguments: &[&str]) -> V
 
 /// The digest of a chain after the pane that ended at `end`; there must be one, and one only.
 fn at(chain: &str, end: &str) -> Value {
-    let lines = chain.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = chain
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let found: Vec<Value> = lines.filter(|line| line["pane_end"] == end).collect();
     assert_eq!(found.len(), 1, "lines for {end}");
     found[0]["digest"].clone()
