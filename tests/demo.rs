@@ -1,5 +1,7 @@
 //! The README's first command, as a newcomer sees it: a city, a page, an API, metrics, within a minute.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

@@ -6,6 +6,8 @@
 //! at a random moment and goes on from its checkpoint. Afterwards the log is replayed in other interleavings,
 //! with one thread and with four. All digest chains must be equal.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use quick_xml::escape::escape;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::network::osm::OsmData;
+use crate::network::osm::write_xml;
+use crate::network::{BuildSettings, Network};
 use crate::simulate::{CONGESTED, EventTruth, Feed, Settings, Simulation, Trips};
 use crate::units::EventTime;
 
@@ -250,9 +250,15 @@ fn write(settings: Settings, folder: &Path) -> anyhow::Result<String> {
     let mut files = BTreeMap::new();
 
     let mut map = Output::create(folder, "map.osm")?;
-    write_osm_xml(simulation.osm(), &mut map)
-        .with_context(|| format!("cannot write {}", map.path.display()))?;
+    write_xml(simulation.osm(), &mut map).with_context(|| format!("cannot write {}", map.path.display()))?;
     files.extend([map.close()?]);
+
+    let (network, _) = Network::build(simulation.osm(), &BuildSettings::default());
+    let mut city = Output::create(folder, "city.map")?;
+    network
+        .write(&mut city)
+        .with_context(|| format!("cannot write {}", city.path.display()))?;
+    files.extend([city.close()?]);
 
     let mut sensors = Output::create(folder, "sensors.json")?;
     serde_json::to_writer_pretty(&mut sensors, simulation.stations()).context("cannot write sensors.json")?;
@@ -335,45 +341,6 @@ fn write(settings: Settings, folder: &Path) -> anyhow::Result<String> {
         "{gps_lines} positions, {sensor_lines} measurements, {edge_minutes} edge-minutes, {} events",
         events.len()
     ))
-}
-
-fn write_osm_xml(osm: &OsmData, out: &mut impl Write) -> io::Result<()> {
-    let tags = |out: &mut dyn Write, tags: &BTreeMap<String, String>| {
-        tags.iter()
-            .try_for_each(|(k, v)| writeln!(out, "  <tag k=\"{}\" v=\"{}\"/>", escape(k), escape(v)))
-    };
-    writeln!(
-        out,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<osm version=\"0.6\" generator=\"viaflux\">"
-    )?;
-    for (id, node) in &osm.nodes {
-        writeln!(
-            out,
-            " <node id=\"{id}\" lat=\"{:.7}\" lon=\"{:.7}\">",
-            node.lat, node.lon
-        )?;
-        tags(out, &node.tags)?;
-        writeln!(out, " </node>")?;
-    }
-    for way in &osm.ways {
-        writeln!(out, " <way id=\"{}\">", way.id)?;
-        for node in &way.nodes {
-            writeln!(out, "  <nd ref=\"{node}\"/>")?;
-        }
-        tags(out, &way.tags)?;
-        writeln!(out, " </way>")?;
-    }
-    for ban in &osm.restrictions {
-        writeln!(out, " <relation id=\"{}\">", ban.id)?;
-        writeln!(out, "  <member type=\"way\" ref=\"{}\" role=\"from\"/>", ban.from)?;
-        if let Some(via) = ban.via_node {
-            writeln!(out, "  <member type=\"node\" ref=\"{via}\" role=\"via\"/>")?;
-        }
-        writeln!(out, "  <member type=\"way\" ref=\"{}\" role=\"to\"/>", ban.to)?;
-        tags(out, &ban.tags)?;
-        writeln!(out, " </relation>")?;
-    }
-    writeln!(out, "</osm>")
 }
 
 #[cfg(test)]

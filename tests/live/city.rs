@@ -24,11 +24,15 @@ pub(crate) struct City {
 impl City {
     /// Simulates: `arguments` say how long and how many.
     pub(crate) fn simulate(arguments: &[&str]) -> Self {
+        Self::begin(BEGIN, arguments)
+    }
+
+    fn begin(begin: &str, arguments: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let out = dir.path().to_str().unwrap();
         finish(
             viaflux()
-                .args(["simulate", "--begin", BEGIN, "-o", out])
+                .args(["simulate", "--begin", begin, "-o", out])
                 .args(arguments),
         );
         let (osm, map) = (dir.path().join("map.osm"), dir.path().join("city.map"));
@@ -50,6 +54,15 @@ impl City {
         Self::simulate(&["--duration", "10m", "--vehicles", "600"])
     }
 
+    /// The ten minutes that have just passed; how busy they are depends on the hour.
+    pub(crate) fn of_now() -> Self {
+        let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(11);
+        Self::begin(
+            &begin.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            &["--duration", "10m", "--vehicles", "600"],
+        )
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -60,6 +73,18 @@ impl City {
 
     pub(crate) fn records(&self) -> u64 {
         self.positions + self.measurements
+    }
+
+    /// Cuts a file into two with the same number of lines, which are given.
+    pub(crate) fn halves(&self, name: &str) -> [(PathBuf, u64); 2] {
+        let text = std::fs::read(self.file(name)).unwrap();
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        let (first, second) = lines.split_at(lines.len() / 2);
+        [("first", first), ("second", second)].map(|(which, lines)| {
+            let path = self.file(&format!("{which}-{name}"));
+            std::fs::write(&path, lines.concat()).unwrap();
+            (path, lines.len() as u64)
+        })
     }
 
     /// Begins to send a file to a topic.

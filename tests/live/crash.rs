@@ -11,7 +11,7 @@ fn a_run_killed_twice_writes_what_an_undisturbed_one_does() {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
     let city = City::small();
-    let feeds = Feeds::make(&broker, "crash", true);
+    let feeds = Feeds::make(&broker, "crash", false);
     let run = feeds.configure(&broker.address, &city, "killed", "killed", "");
     // Ten minutes of traffic in 30 s.
     let producing = city.producing(&broker, &feeds, "20");
@@ -73,4 +73,23 @@ fn a_run_killed_twice_writes_what_an_undisturbed_one_does() {
             right.len()
         );
     }
+}
+
+#[test]
+fn what_comes_to_a_silent_topic_while_a_run_is_down_is_read() {
+    let Some(broker) = broker() else { return };
+    let _shared = broker.shared();
+    let city = City::simulate(&["--duration", "1m", "--vehicles", "100"]);
+    let feeds = Feeds::make(&broker, "silent", true);
+    let run = feeds.configure(&broker.address, &city, "group", "silent", "");
+    let text = std::fs::read_to_string(&run.config).unwrap();
+    std::fs::write(&run.config, text.replace("\"earliest\"", "\"latest\"")).unwrap();
+    let mut live = Live::start_with_state(&run);
+    live.owns_all();
+    assert_eq!(live.terminate()["records"]["read"], 0);
+    city.produce(&broker, &feeds);
+    // `latest` was said of the first start: the checkpoint knows where that was.
+    let mut live = Live::start_with_state(&run);
+    live.has_read(city.records(), Duration::from_secs(30));
+    live.terminate();
 }

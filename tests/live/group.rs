@@ -16,6 +16,7 @@ fn only_who_owns_all_partitions_publishes_and_every_record_is_counted() {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
     let city = City::simulate(&[
+        "--no-defects",
         "--duration",
         "6m",
         "--vehicles",
@@ -31,8 +32,21 @@ fn only_who_owns_all_partitions_publishes_and_every_record_is_counted() {
         ["a", "b", "c"].map(|client| feeds.configure(&broker.address, &city, "one", client, ""));
     let states = feeds.output("segment_state");
 
-    // Six minutes of traffic in 36 s.
-    let producing = city.producing(&broker, &feeds, "10");
+    // Half of the positions at once, the rest in 30 s; the measurements of all six minutes in 60 s. So these hold
+    // the panes open: whoever lost only partitions that are ahead of them could close panes still, and must not.
+    let [(first, _), (second, _)] = city.halves("gps.ndjson");
+    city.sending(&broker, "--probes", &first, &feeds.probes, "max")
+        .succeed();
+    let producing = [
+        city.sending(&broker, "--probes", &second, &feeds.probes, "6"),
+        city.sending(
+            &broker,
+            "--sensors",
+            &city.file("sensor.ndjson"),
+            &feeds.sensors,
+            "6",
+        ),
+    ];
     let mut a = Live::start(&run_a, &[]);
     a.owns_all();
     until(
@@ -49,7 +63,11 @@ fn only_who_owns_all_partitions_publishes_and_every_record_is_counted() {
     b.not_ready("partial assignment");
     std::thread::sleep(SETTLE);
     let (told, counted) = (broker.written(&states), a.read() + b.read());
-    std::thread::sleep(Duration::from_secs(3));
+    // What would close panes comes once a minute of event time.
+    let before = measurements(&a) + measurements(&b);
+    until("measurements of another minute", Duration::from_secs(30), || {
+        (measurements(&a) + measurements(&b) > before).then_some(())
+    });
     let mut c = Live::start(&run_c, &[]);
     [&mut a, &mut b, &mut c]
         .into_iter()
@@ -104,4 +122,12 @@ fn only_who_owns_all_partitions_publishes_and_every_record_is_counted() {
         text == run_c.output("segment-states.ndjson"),
         "segment states of run and replay differ"
     );
+}
+
+/// Measurements that a run has read.
+fn measurements(live: &Live) -> u64 {
+    let status = live.api("/api/v1/status");
+    let mut sources = status["sources"].as_array().into_iter().flatten();
+    let sensors = sources.find(|source| source["id"] == "sensors");
+    sensors.map_or(0, |source| source["records_read"].as_u64().unwrap())
 }

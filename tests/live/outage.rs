@@ -1,6 +1,5 @@
 //! The broker goes away and comes back.
 
-use std::io::Write;
 use std::time::Duration;
 
 use crate::broker::{broker, variable};
@@ -16,22 +15,9 @@ fn a_run_survives_a_broker_that_is_away_for_a_while() {
     };
     let _alone = broker.alone();
     let city = City::small();
-    let feeds = Feeds::make(&broker, "outage", true);
+    let feeds = Feeds::make(&broker, "outage", false);
     // The first half of each feed is sent before, the second after.
-    let halves = ["gps.ndjson", "sensor.ndjson"].map(|name| {
-        let text = std::fs::read(city.file(name)).unwrap();
-        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-        let (first, second) = lines.split_at(lines.len() / 2);
-        [first, second].map(|lines| {
-            let path = city.file(&format!(
-                "{}-{name}",
-                if lines == first { "first" } else { "second" }
-            ));
-            let mut file = std::fs::File::create(&path).unwrap();
-            lines.iter().for_each(|line| file.write_all(line).unwrap());
-            (path, lines.len() as u64)
-        })
-    });
+    let halves = ["gps.ndjson", "sensor.ndjson"].map(|name| city.halves(name));
     let send = |half: usize| {
         let sending = [
             city.sending(&broker, "--probes", &halves[0][half].0, &feeds.probes, "max"),

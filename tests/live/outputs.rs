@@ -16,7 +16,7 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
     let city = City::small();
-    let feeds = Feeds::make(&broker, "outputs", true);
+    let feeds = Feeds::make(&broker, "outputs", false);
     city.produce(&broker, &feeds);
     let run = feeds.configure(&broker.address, &city, "group", "outputs", "");
     let mut live = Live::start(&run, &[]);

@@ -22,7 +22,8 @@ fn a_live_run_and_its_replay_agree_without_append_time() {
 fn agree(name: &str, stamped: bool) {
     let Some(broker) = broker() else { return };
     let _shared = broker.shared();
-    let city = City::small();
+    // Where the broker stamps, clocks are judged by its stamps: the traffic must be of now.
+    let city = if stamped { City::of_now() } else { City::small() };
     let feeds = Feeds::make(&broker, name, stamped);
     city.produce(&broker, &feeds);
     assert_eq!(
@@ -94,7 +95,11 @@ fn agree(name: &str, stamped: bool) {
             "alerts.ndjson",
         ] {
             let (ran, replayed) = (run.output(file), std::fs::read_to_string(out.join(file)).unwrap());
-            assert!(!ran.is_empty(), "{file} is empty");
+            // At night there may be nothing to call.
+            assert!(
+                !ran.is_empty() || (stamped && file == "alerts.ndjson"),
+                "{file} is empty"
+            );
             assert!(
                 replayed.starts_with(&ran),
                 "{file} of run and replay with {threads} threads differ"
