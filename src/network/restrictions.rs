@@ -276,7 +276,13 @@ mod tests {
             K....Y",
             &["JA", &format!("{tangle} name=x"), "XY"],
         );
-        restrict(&mut osm, 1, Err(&[2]), 3, "type=restriction restriction=no_u_turn");
+        restrict(
+            &mut osm,
+            1,
+            Err(&[2]),
+            3,
+            "type=restriction restriction=no_u_turn",
+        );
         let (_, report) = build(&osm);
         assert_eq!(report.restrictions_ignored["too many ways to read it"], 1);
     }

@@ -225,7 +225,9 @@ struct HeaderValues<'h> {
 impl HeaderValues<'_> {
     fn push<E: de::Error>(self, value: Option<Vec<u8>>) -> Result<(), E> {
         if self.into.0.len() == RECORD_HEADERS_MAX {
-            return Err(E::custom(format!("a record has more than {RECORD_HEADERS_MAX} headers")));
+            return Err(E::custom(format!(
+                "a record has more than {RECORD_HEADERS_MAX} headers"
+            )));
         }
         self.into.0.push((self.name.to_owned(), value));
         Ok(())
@@ -260,7 +262,9 @@ impl<'de> Visitor<'de> for HeaderValues<'_> {
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             if key == "b64" {
                 let coded: Cow<'_, str> = map.next_value()?;
-                found = Some(decode(&coded).map_err(|e| de::Error::custom(format!("header {}: {e}", self.name)))?);
+                found = Some(
+                    decode(&coded).map_err(|e| de::Error::custom(format!("header {}: {e}", self.name)))?,
+                );
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -812,12 +816,18 @@ mod tests {
             )
         };
         let nulls = |n: usize| vec!["null"; n].join(",");
-        assert_eq!(error_of(&format!("{head}\n{}\n", line(1, &nulls(1024)))), "no error");
+        assert_eq!(
+            error_of(&format!("{head}\n{}\n", line(1, &nulls(1024)))),
+            "no error"
+        );
         assert!(error_of(&format!("{head}\n{}\n", line(1, &nulls(1025)))).contains("more than 1024 headers"));
         let offset = i64::MAX as u64;
         assert_eq!(error_of(&format!("{head}\n{}\n", line(offset, ""))), "no error");
         let error = error_of(&format!("{head}\n{}\n", line(offset + 1, "")));
-        assert!(error.starts_with("x.log:2: offset 9223372036854775808 is beyond"), "{error}");
+        assert!(
+            error.starts_with("x.log:2: offset 9223372036854775808 is beyond"),
+            "{error}"
+        );
         let many = |n: u64| {
             error_of(&format!(
                 r#"{{"schema":"viaflux.log/1","sources":[{{"id":"p","topic":"p","partitions":{n}}}]}}"#
@@ -825,7 +835,10 @@ mod tests {
         };
         assert_eq!(many(65_536), "no error");
         assert!(many(65_537).contains("at most 65536"));
-        let long = format!(r#"{{"schema":"viaflux.log/1","sources":[],"more":[{}]}}"#, nulls(300_000));
+        let long = format!(
+            r#"{{"schema":"viaflux.log/1","sources":[],"more":[{}]}}"#,
+            nulls(300_000)
+        );
         assert!(error_of(&long).contains("longer than 1048576 bytes"));
     }
 
@@ -835,7 +848,9 @@ mod tests {
         let error = |log: u8| {
             let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (log - 10) << 3, 0x01, 0x00, 0x00];
             let bytes = std::io::Cursor::new(frame);
-            EventLogReader::from_read(Path::new("x.log"), Box::new(bytes)).unwrap_err().to_string()
+            EventLogReader::from_read(Path::new("x.log"), Box::new(bytes))
+                .unwrap_err()
+                .to_string()
         };
         assert!(error(25).contains("the file is empty"), "{}", error(25));
         assert!(error(26).contains("memory"), "{}", error(26));
