@@ -15,13 +15,17 @@ fuzz_target!(|data: &[u8]| {
         Ok(loaded) => {
             loaded.config.hash();
             for source in &loaded.config.source {
-                source.mapping().expect("a configuration that was accepted has mappings");
+                source
+                    .mapping()
+                    .expect("a configuration that was accepted has mappings");
             }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     // NAME=value lines.
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let variables = text
         .lines()
         .filter_map(|line| line.split_once('='))

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use viaflux::ingest::Decoder;
-use viaflux_fuzz::{json_decoders, decode};
+use viaflux_fuzz::{decode, json_decoders};
 
 static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(json_decoders);
 

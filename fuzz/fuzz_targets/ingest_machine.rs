@@ -5,22 +5,34 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use viaflux::ingest::{
-    Control, Counts, Event, Ingest, Measurement, Probe, Rejection, Released, Settings, SubjectKey, VehicleClass,
+    Control, Counts, Event, Ingest, Measurement, Probe, Rejection, Released, Settings, SubjectKey,
+    VehicleClass,
 };
 use viaflux::units::{EventTime, Position};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// A record whose clock stands so many tenths of a second before or behind the log's.
-    Record { subject: u8, tenths: i16, sensor: Option<u16>, append_tenths: Option<i16> },
+    Record {
+        subject: u8,
+        tenths: i16,
+        interval_s: u16,
+        append_tenths: Option<i16>,
+    },
     /// The clock of the log goes on by so many seconds.
     Clock(u8),
     /// A clock that is anywhere.
-    Wild { subject: u8, ms: i64 },
+    Wild {
+        subject: u8,
+        ms: i64,
+        interval_s: u16,
+    },
     Refused(u8),
     /// Offsets may have gaps.
     Gap(u16),
-    Idle { tenths: i16 },
+    Idle {
+        tenths: i16,
+    },
     Control(Vec<u8>),
     Release,
     Restart,
@@ -28,6 +40,8 @@ enum Step {
 
 #[derive(Arbitrary, Debug)]
 struct Log {
+    /// A log is of vehicles or of sensors.
+    sensors: bool,
     future_agree: u8,
     future_alone: u8,
     order_buffer_max: u8,
@@ -51,8 +65,14 @@ struct Watch {
 impl Watch {
     fn look(&mut self, out: &mut Released) {
         for event in out.events.drain(..) {
-            assert!(self.last.as_ref().is_none_or(|last| *last < event), "out of order: {event:?}");
-            assert!(self.promised.is_none_or(|p| p <= event.time()), "behind the promise: {event:?}");
+            assert!(
+                self.last.as_ref().is_none_or(|last| *last < event),
+                "out of order: {event:?}"
+            );
+            assert!(
+                self.promised.is_none_or(|p| p <= event.time()),
+                "behind the promise: {event:?}"
+            );
             let watermark = self.ingest.watermark().expect("what is released was promised");
             assert!(event.time() < watermark, "before the watermark: {event:?}");
             self.events += 1;
@@ -86,17 +106,30 @@ fuzz_target!(|log: Log| {
         match step {
             Step::Clock(seconds) => now += i64::from(seconds) * 1000,
             Step::Gap(n) => offset += u64::from(n),
-            Step::Record { subject, tenths, sensor, append_tenths } => {
+            Step::Record {
+                subject,
+                tenths,
+                interval_s,
+                append_tenths,
+            } => {
+                let sensor = log.sensors.then_some(interval_s);
                 let time = EventTime::from_ms(now + i64::from(tenths) * 100);
                 let append = append_tenths.map(|t| EventTime::from_ms(now + i64::from(t) * 100));
                 let decoded = Ok(event(subject, time, sensor, offset));
                 watch.ingest.push(offset, append, decoded, &mut out);
                 (offset, read) = (offset + 1, read + 1);
             }
-            Step::Wild { subject, ms } => {
+            Step::Wild {
+                subject,
+                ms,
+                interval_s,
+            } => {
+                let sensor = log.sensors.then_some(interval_s);
                 let (min, max) = (EventTime::MIN_PLAUSIBLE.ms(), EventTime::MAX_PLAUSIBLE.ms());
                 let time = EventTime::from_ms(min + ms.rem_euclid(max - min));
-                watch.ingest.push(offset, None, Ok(event(subject, time, None, offset)), &mut out);
+                watch
+                    .ingest
+                    .push(offset, None, Ok(event(subject, time, sensor, offset)), &mut out);
                 (offset, read) = (offset + 1, read + 1);
             }
             Step::Refused(reason) => {
@@ -134,7 +167,10 @@ fuzz_target!(|log: Log| {
     watch.look(&mut out);
     assert_eq!(watch.ingest.waiting(), 0, "nothing waits behind the end");
     let counts = watch.ingest.counts();
-    assert_eq!((counts.read, counts.control, counts.used), (read, control, watch.events));
+    assert_eq!(
+        (counts.read, counts.control, counts.used),
+        (read, control, watch.events)
+    );
 });
 
 fn event(subject: u8, time: EventTime, sensor: Option<u16>, offset: u64) -> Event {

@@ -6,7 +6,9 @@ use viaflux::network::sites::{bind, parse_sites};
 use viaflux_fuzz::NETWORK;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     match parse_sites(text) {
         Ok(sites) => {
             let bound = bind(&NETWORK, &sites);

@@ -38,8 +38,14 @@ pub fn town() -> OsmData {
         );
     }
     let streets: [(&[i64], &[(&str, &str)]); 6] = [
-        (&[1, 2, 3], &[("highway", "primary"), ("name", "长安南路"), ("maxspeed", "60")]),
-        (&[4, 5, 6], &[("highway", "secondary"), ("oneway", "yes"), ("lanes", "2")]),
+        (
+            &[1, 2, 3],
+            &[("highway", "primary"), ("name", "长安南路"), ("maxspeed", "60")],
+        ),
+        (
+            &[4, 5, 6],
+            &[("highway", "secondary"), ("oneway", "yes"), ("lanes", "2")],
+        ),
         (&[7, 8, 9], &[("highway", "tertiary")]),
         (&[1, 4, 7], &[("highway", "residential")]),
         (&[2, 5, 8], &[("highway", "motorway_link")]),
@@ -65,7 +71,9 @@ pub fn town() -> OsmData {
 }
 
 fn owned(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
-    tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    tags.iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 /// The town's network.
@@ -92,10 +100,13 @@ fn odd(feed: Feed, format: Format, datum: Datum, fields: &[(Field, &str, Option<
         fields: fields
             .iter()
             .map(|(field, path, unit)| {
-                (*field, FieldSource {
-                    path: (*path).to_owned(),
-                    unit: unit.clone(),
-                })
+                (
+                    *field,
+                    FieldSource {
+                        path: (*path).to_owned(),
+                        unit: unit.clone(),
+                    },
+                )
             })
             .collect(),
     }
@@ -109,22 +120,32 @@ pub fn json_decoders() -> Vec<Decoder> {
         .collect();
     assert!(mappings.len() >= preset_names().count());
     let local = Unit::Local("%Y-%m-%d %H:%M:%S".to_owned(), "Asia/Shanghai".to_owned());
-    mappings.push(odd(Feed::Probe, Format::Json, Datum::Gcj02, &[
-        (Field::VehicleId, "/v/0", None),
-        (Field::EventTime, "/t", Some(local.clone())),
-        (Field::Lat, "/p/lat", Some(Unit::E7)),
-        (Field::Lon, "/p/lon", Some(Unit::E6)),
-        (Field::Speed, "/s", Some(Unit::Mph)),
-    ]));
-    mappings.push(odd(Feed::Sensor, Format::Json, Datum::Bd09, &[
-        (Field::SensorId, "/id", None),
-        (Field::EventTime, "/t", Some(Unit::S)),
-        (Field::Interval, "/i", Some(Unit::Ms)),
-        (Field::Lat, "/a~1b", None),
-        (Field::Lon, "/a~0b", None),
-        (Field::Speed, "/s", Some(Unit::Kph)),
-        (Field::Count, "/n", None),
-    ]));
+    mappings.push(odd(
+        Feed::Probe,
+        Format::Json,
+        Datum::Gcj02,
+        &[
+            (Field::VehicleId, "/v/0", None),
+            (Field::EventTime, "/t", Some(local.clone())),
+            (Field::Lat, "/p/lat", Some(Unit::E7)),
+            (Field::Lon, "/p/lon", Some(Unit::E6)),
+            (Field::Speed, "/s", Some(Unit::Mph)),
+        ],
+    ));
+    mappings.push(odd(
+        Feed::Sensor,
+        Format::Json,
+        Datum::Bd09,
+        &[
+            (Field::SensorId, "/id", None),
+            (Field::EventTime, "/t", Some(Unit::S)),
+            (Field::Interval, "/i", Some(Unit::Ms)),
+            (Field::Lat, "/a~1b", None),
+            (Field::Lon, "/a~0b", None),
+            (Field::Speed, "/s", Some(Unit::Kph)),
+            (Field::Count, "/n", None),
+        ],
+    ));
     mappings.into_iter().map(|m| decoder(m, None)).collect()
 }
 
@@ -133,7 +154,10 @@ pub fn csv_decoders() -> Vec<Decoder> {
     let header = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut all = Vec::new();
     for (feed, columns) in [
-        (Feed::Probe, "vehicle_id,event_time,lat,lon,speed_kph,heading_deg,accuracy_m,vehicle_class,occupied,fix"),
+        (
+            Feed::Probe,
+            "vehicle_id,event_time,lat,lon,speed_kph,heading_deg,accuracy_m,vehicle_class,occupied,fix",
+        ),
         (
             Feed::Sensor,
             "sensor_id,collection_interval_start_date,collection_interval_end_date,average_speed_kph,volume_vph,\
@@ -154,7 +178,10 @@ pub fn csv_decoders() -> Vec<Decoder> {
         // Farther than a row can have columns.
         (Field::Speed, "70", Some(Unit::Knots)),
     ];
-    all.push(decoder(odd(Feed::Probe, Format::Csv, Datum::Gcj02, &fields[..5]), None));
+    all.push(decoder(
+        odd(Feed::Probe, Format::Csv, Datum::Gcj02, &fields[..5]),
+        None,
+    ));
     all.push(decoder(odd(Feed::Probe, Format::Csv, Datum::Bd09, &fields), None));
     all
 }
@@ -173,7 +200,11 @@ pub fn decode(decoders: &[Decoder], data: &[u8]) {
     let Ok(decoded) = decoder.decode(payload, 7) else {
         return;
     };
-    assert_eq!(decoder.decode(payload, 7).as_ref(), Ok(&decoded), "the same bytes are the same event");
+    assert_eq!(
+        decoder.decode(payload, 7).as_ref(),
+        Ok(&decoded),
+        "the same bytes are the same event"
+    );
     let event = &decoded.event;
     let id = decoded.id.as_deref().expect("ids were asked for");
     assert!(!id.is_empty() && id.len() <= 128);
@@ -208,7 +239,10 @@ pub fn engine() -> Engine {
     let city = City::of(network, &[], &config).expect("the default configuration names no files but the map");
     let log = |name: &str, feed, lanes| LogSpec {
         name: name.to_owned(),
-        decoder: Arc::new(decoder(preset("viaflux", feed).expect("the preset has both feeds"), None)),
+        decoder: Arc::new(decoder(
+            preset("viaflux", feed).expect("the preset has both feeds"),
+            None,
+        )),
         feed,
         lanes,
         lateness_ms: 15_000,
@@ -218,7 +252,12 @@ pub fn engine() -> Engine {
     let mut setup: Setup = city.setup(&config, logs, 1, true);
     setup.aggregate.shards = 2;
     setup.sites = Arc::new(Sites {
-        segments: sensors().into_iter().collect::<BTreeSet<_>>().into_iter().zip(0..).collect(),
+        segments: sensors()
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .zip(0..)
+            .collect(),
     });
     Engine::new(setup)
 }
@@ -227,7 +266,12 @@ pub fn engine() -> Engine {
 pub fn checkpoint_header(engine: &Engine) -> Vec<u8> {
     let config = Config::default();
     let hash = *blake3::hash(config.hash().as_bytes()).as_bytes();
-    let header = (LOGIC_VERSION, engine.map_version(), hash, ["probes/0", "sensors/0"].as_slice());
+    let header = (
+        LOGIC_VERSION,
+        engine.map_version(),
+        hash,
+        ["probes/0", "sensors/0"].as_slice(),
+    );
     postcard::to_stdvec(&header).expect("plain data encodes")
 }
 
@@ -263,15 +307,26 @@ impl Scratch {
     /// A new one in memory, where the system has such a place.
     pub fn new(suffix: &str) -> Self {
         let dir = std::path::Path::new("/dev/shm");
-        let dir = if dir.is_dir() { dir.to_owned() } else { std::env::temp_dir() };
-        Self(tempfile::Builder::new().suffix(suffix).tempfile_in(dir).expect("a temporary file"))
+        let dir = if dir.is_dir() {
+            dir.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        Self(
+            tempfile::Builder::new()
+                .suffix(suffix)
+                .tempfile_in(dir)
+                .expect("a temporary file"),
+        )
     }
 
     /// The file with these bytes and no others.
     pub fn with(&mut self, bytes: &[u8]) -> &std::path::Path {
         use std::io::Seek;
         let file = self.0.as_file_mut();
-        file.rewind().and_then(|()| file.set_len(0)).expect("a temporary file can be emptied");
+        file.rewind()
+            .and_then(|()| file.set_len(0))
+            .expect("a temporary file can be emptied");
         file.write_all(bytes).expect("a temporary file can be written");
         self.0.path()
     }

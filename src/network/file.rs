@@ -368,7 +368,10 @@ fn parse(content: &[u8]) -> Result<Parts, MapFileError> {
     }
     let offsets = shpo.count(4)?;
     parts.shape_offsets = (0..offsets).map(|_| shpo.u32()).collect::<Result<_, _>>()?;
-    let rises = parts.shape_offsets.windows(2).all(|w| w[0] + 2 <= w[1]);
+    let rises = parts
+        .shape_offsets
+        .windows(2)
+        .all(|w| w[1].checked_sub(w[0]).is_some_and(|n| n >= 2));
     if parts.shape_offsets.first() != Some(&0)
         || parts.shape_offsets.last().map(|&l| l as usize) != Some(points)
         || !rises
@@ -511,6 +514,18 @@ mod tests {
         let sum = blake3::hash(&b);
         b.extend_from_slice(sum.as_bytes());
         b
+    }
+
+    #[test]
+    fn offsets_of_shapes_that_fall_are_refused() {
+        for offset in [1_u32, u32::MAX - 1, u32::MAX] {
+            let file = resealed(|b| {
+                let at = b.windows(4).position(|w| w == b"SHPO").unwrap() + 12 + 4;
+                b[at..at + 4].copy_from_slice(&offset.to_le_bytes());
+            });
+            let error = Network::read(&file).unwrap_err().to_string();
+            assert!(error.contains("offsets do not rise"), "{error}");
+        }
     }
 
     #[test]

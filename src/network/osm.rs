@@ -258,6 +258,7 @@ pub enum OsmError {
 mod read {
     use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
+    use std::panic::{self, AssertUnwindSafe};
     use std::path::Path;
 
     use osmpbf::{Element, ElementReader, RelMemberType};
@@ -326,13 +327,13 @@ mod read {
             }
 
             let reader = ElementReader::from_path(path).map_err(pbf)?;
-            let (ways, restrictions) = reader
-                .par_map_reduce(
+            let (ways, restrictions) = whole(path, || {
+                reader.par_map_reduce(
                     roads_of,
                     || (Vec::new(), Vec::new()),
                     |a, b| (joined(a.0, b.0), joined(a.1, b.1)),
                 )
-                .map_err(pbf)?;
+            })?;
             let mut osm = OsmData {
                 nodes: BTreeMap::new(),
                 ways,
@@ -342,9 +343,9 @@ mod read {
             used.sort_unstable();
             used.dedup();
             let reader = ElementReader::from_path(path).map_err(pbf)?;
-            let mut nodes = reader
-                .par_map_reduce(|e| node_of(e, &used), Vec::new, joined)
-                .map_err(pbf)?;
+            let mut nodes = whole(path, || {
+                reader.par_map_reduce(|e| node_of(e, &used), Vec::new, joined)
+            })?;
             // A repeated id would depend on the order of decoding; the order of contents does not.
             nodes.sort_by(|a: &(i64, OsmNode), b| {
                 (a.0, &a.1.tags)
@@ -364,6 +365,20 @@ mod read {
         /// [`OsmError::Xml`] with the place.
         pub fn read_xml(input: impl BufRead) -> Result<OsmData, OsmError> {
             XmlReader::new(input).read()
+        }
+    }
+
+    /// What `decode` makes of the file. The decoder panics at some damage (members of relations of an unknown
+    /// kind, sums that overflow) that it only meets when an element is looked at.
+    fn whole<T>(path: &Path, decode: impl FnOnce() -> osmpbf::Result<T>) -> Result<T, OsmError> {
+        let damaged = |what: String| OsmError::Pbf {
+            path: path.to_owned(),
+            what,
+        };
+        // Nothing of what the closure saw is used after a panic.
+        match panic::catch_unwind(AssertUnwindSafe(decode)) {
+            Ok(decoded) => decoded.map_err(|e| damaged(e.to_string())),
+            Err(_) => Err(damaged("an element cannot be decoded".to_owned())),
         }
     }
 
@@ -746,6 +761,32 @@ mod tests {
         assert!(told("zip", b"PK\x03\x04 this is some archive").contains("not an OSM PBF file"));
         let header = b"\0\0\0\x0e\x0a\x09OSMHeader\x18\x0a";
         assert!(told("cut", header).contains("damaged or truncated"));
+        // A relation with a member that is neither node nor way nor relation.
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+        let table: Vec<u8> = ["", "type", "restriction"]
+            .iter()
+            .flat_map(|s| field(1, s.as_bytes()))
+            .collect();
+        let relation = [
+            field(2, &[1]),
+            field(3, &[2]),
+            field(8, &[0]),
+            field(9, &[2]),
+            field(10, &[9]),
+        ]
+        .concat();
+        let block = [field(1, &table), field(2, &field(4, &relation))].concat();
+        let blob = |kind: &str, content: &[u8]| {
+            let blob = field(1, content);
+            let head = [field(1, kind.as_bytes()), vec![3 << 3, blob.len() as u8]].concat();
+            [&[0, 0, 0, head.len() as u8], &head[..], &blob].concat()
+        };
+        let file = [
+            blob("OSMHeader", &field(4, b"OsmSchema-V0.6")),
+            blob("OSMData", &block),
+        ]
+        .concat();
+        assert!(told("member", &file).contains("damaged or truncated"));
         let missing = OsmData::read(dir.path().join("none")).unwrap_err().to_string();
         assert!(
             missing.contains("none") && missing.contains("cannot read"),

@@ -66,13 +66,21 @@ fn main() -> io::Result<()> {
     let json = json_decoders().len() as u8;
     for (i, text) in JSON.iter().enumerate() {
         for choice in 0..json {
-            seed("decode_json", &format!("{i}-{choice}"), &[&[choice], text.as_bytes()].concat())?;
+            seed(
+                "decode_json",
+                &format!("{i}-{choice}"),
+                &[&[choice], text.as_bytes()].concat(),
+            )?;
         }
     }
     let csv = csv_decoders().len() as u8;
     for (i, text) in CSV.iter().enumerate() {
         for choice in 0..csv {
-            seed("decode_csv", &format!("{i}-{choice}"), &[&[choice], text.as_bytes()].concat())?;
+            seed(
+                "decode_csv",
+                &format!("{i}-{choice}"),
+                &[&[choice], text.as_bytes()].concat(),
+            )?;
         }
     }
     texts("control", &CONTROL)?;
@@ -81,7 +89,11 @@ fn main() -> io::Result<()> {
     for (i, text) in CONFIG.iter().enumerate() {
         // So that the words of the schema stand in the corpus too.
         let commented = viaflux::service::config::example();
-        seed("config", &format!("example-{i}"), format!("{text}\n{commented}").as_bytes())?;
+        seed(
+            "config",
+            &format!("example-{i}"),
+            format!("{text}\n{commented}").as_bytes(),
+        )?;
     }
 
     seed("event_log", "plain", LOG.as_bytes())?;
@@ -119,23 +131,42 @@ fn main() -> io::Result<()> {
             .replace("05:30:58", &format!("05:{:02}:{:02}", 30 + i / 12, i % 12 * 5))
             .replace("34.261034", "34.26")
             .replace("108.942262", &format!("{}", 108.94 + i as f64 * 0.0002));
-        batch.push(Record { log: 0, offset: i, append_time: None, control: false, key: b"", value: text.as_bytes() });
+        batch.push(Record {
+            log: 0,
+            offset: i,
+            append_time: None,
+            control: false,
+            key: b"",
+            value: text.as_bytes(),
+        });
         let (start, end) = (format!("05:{}:00Z", 30 + i), format!("05:{}:00Z", 31 + i));
         let text = SENSOR.replace("05:30:00Z", &start).replace("05:31:00Z", &end);
         if i < 4 {
-            batch.push(Record { log: 1, offset: i, append_time: None, control: false, key: b"", value: text.as_bytes() });
+            batch.push(Record {
+                log: 1,
+                offset: i,
+                append_time: None,
+                control: false,
+                key: b"",
+                value: text.as_bytes(),
+            });
         }
     }
     engine.step(&batch, &mut Default::default(), &mut ());
     kept("busy", &engine)?;
 
     // Bytes for a log of a hundred steps; the fuzzer finds its own soon.
-    let steps: Vec<u8> = (0..2000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let steps: Vec<u8> = (0..2000_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     seed("ingest_machine", "steps", &steps)
 }
 
 fn texts(target: &str, texts: &[&str]) -> io::Result<()> {
-    texts.iter().enumerate().try_for_each(|(i, text)| seed(target, &i.to_string(), text.as_bytes()))
+    texts
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, text)| seed(target, &i.to_string(), text.as_bytes()))
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -155,8 +186,20 @@ const VIA: &str = r#"<?xml version='1.0'?><osm><node id="1" lat="34.26" lon="108
 /// fuzzer changes what is in the blobs.
 fn pbf() -> Vec<u8> {
     let strings: [&str; 14] = [
-        "", "highway", "primary", "name", "长安南路", "type", "restriction", "no_u_turn", "from", "via", "to", "oneway",
-        "yes", "traffic_signals",
+        "",
+        "highway",
+        "primary",
+        "name",
+        "长安南路",
+        "type",
+        "restriction",
+        "no_u_turn",
+        "from",
+        "via",
+        "to",
+        "oneway",
+        "yes",
+        "traffic_signals",
     ];
     let table: Vec<u8> = strings.iter().flat_map(|s| field(1, s.as_bytes())).collect();
     let node = [
@@ -167,7 +210,12 @@ fn pbf() -> Vec<u8> {
         varint_field(9, zigzag(1_089_400_000)),
     ]
     .concat();
-    let deltas = |values: &[i64]| values.iter().flat_map(|v| varint(zigzag(*v))).collect::<Vec<u8>>();
+    let deltas = |values: &[i64]| {
+        values
+            .iter()
+            .flat_map(|v| varint(zigzag(*v)))
+            .collect::<Vec<u8>>()
+    };
     let dense = [
         field(1, &deltas(&[2, 1])),
         field(8, &deltas(&[342_600_000, 20_000])),
@@ -175,7 +223,13 @@ fn pbf() -> Vec<u8> {
         field(10, &[1, 13, 0, 0]),
     ]
     .concat();
-    let way = [varint_field(1, 11), field(2, &[1, 3, 11]), field(3, &[2, 4, 12]), field(8, &deltas(&[1, 1, 1]))].concat();
+    let way = [
+        varint_field(1, 11),
+        field(2, &[1, 3, 11]),
+        field(3, &[2, 4, 12]),
+        field(8, &deltas(&[1, 1, 1])),
+    ]
+    .concat();
     let relation = [
         varint_field(1, 21),
         field(2, &[5, 6]),
@@ -185,7 +239,13 @@ fn pbf() -> Vec<u8> {
         field(10, &[1, 0, 1]),
     ]
     .concat();
-    let group = [field(1, &node), field(2, &dense), field(3, &way), field(4, &relation)].concat();
+    let group = [
+        field(1, &node),
+        field(2, &dense),
+        field(3, &way),
+        field(4, &relation),
+    ]
+    .concat();
     let block = [field(1, &table), field(2, &group)].concat();
     let header = [field(4, b"OsmSchema-V0.6"), field(4, b"DenseNodes")].concat();
     [blob("OSMHeader", &header), blob("OSMData", &block)].concat()
