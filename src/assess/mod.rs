@@ -278,19 +278,24 @@ impl Assess {
         });
         let enough = own_estimate.is_some_and(|e| e.effective >= self.settings.state.segment_own_n);
         let live = enough && latest.is_some_and(|l| l >= fresh_since);
+        // While nothing comes the last state is held: fewer and fewer old observations must not look like
+        // traffic that gets better or worse.
+        let silent = link.latest < fresh_since && before.as_ref().is_some_and(|b| b.level != Level::Unknown);
         let estimate = if live {
             own_estimate
+        } else if silent {
+            None
         } else {
             link_estimate.or(own_estimate).map(Estimate::shrunk)
         };
         let Some(e) = estimate else {
-            // Nothing in the window: the last state is held until it is unknown.
+            // Nothing new: the last state is held until it is unknown.
             let mut held = before.filter(|b| b.level != Level::Unknown)?;
             held.window_start = end.plus_ms(-self.window_ms);
             held.window_end = end;
             held.basis = Basis::Blended;
-            held.vehicle_count = 0;
-            held.sample_count = 0;
+            held.vehicle_count = own.map_or(0, |f| f.window.vehicles);
+            held.sample_count = own.map_or(0, |f| f.window.positions);
             held.trend = None;
             // Certainty fades with age, to nothing when the segment becomes unknown.
             held.confidence_permille = held.confidence_permille * 9 / 10;
