@@ -360,12 +360,12 @@ fn from_live_to_stale_to_unknown() {
  2:00  27.0 km/h, slow live, 0 s old, confidence 0.933, 6 vehicles
  4:00  27.0 km/h, slow live, 0 s old, confidence 0.968, 12 vehicles
  6:00  27.0 km/h, slow live, 73 s old, confidence 0.967, 12 vehicles
- 8:00  27.0 km/h, slow blended, 193 s old, confidence 0.928, 6 vehicles
-10:00  27.0 km/h, slow blended, 313 s old, confidence 0.45, 0 vehicles
-12:00  27.0 km/h, slow blended, 433 s old, confidence 0.294, 0 vehicles
-14:00  27.0 km/h, slow blended, 553 s old, confidence 0.191, 0 vehicles
-16:00  27.0 km/h, slow blended, 673 s old, confidence 0.123, 0 vehicles
-18:00  27.0 km/h, slow blended, 793 s old, confidence 0.08, 0 vehicles
+ 8:00  27.0 km/h, slow blended, 193 s old, confidence 0.7, 6 vehicles
+10:00  27.0 km/h, slow blended, 313 s old, confidence 0.459, 0 vehicles
+12:00  27.0 km/h, slow blended, 433 s old, confidence 0.299, 0 vehicles
+14:00  27.0 km/h, slow blended, 553 s old, confidence 0.195, 0 vehicles
+16:00  27.0 km/h, slow blended, 673 s old, confidence 0.126, 0 vehicles
+18:00  27.0 km/h, slow blended, 793 s old, confidence 0.081, 0 vehicles
 20:00  null km/h, unknown none, null s old, confidence 0.0, 0 vehicles",
     );
 }
