@@ -26,7 +26,7 @@ const ANGLE_MM: u64 = 3;
 /// Most places tried at a vertex, the nearest.
 const CANDIDATES_MAX: usize = 8;
 /// Vertices nearer to the last one than this say nothing new, in metres.
-const SPACING_M: f64 = 50.0;
+const SPACING_M: f64 = 30.0;
 /// The direction of the line at a vertex is that over at least this distance, in metres.
 const DIRECTION_M: f64 = 10.0;
 /// Movement against the direction of travel on one segment that is a slip of the drawing.
@@ -111,6 +111,8 @@ struct Vertex {
     directions: [Option<Bearing>; 2],
     /// Length of the line from the vertex before, in mm.
     leg_mm: u64,
+    /// Straight distance from the vertex before, in mm.
+    straight_mm: u64,
 }
 
 impl Vertex {
@@ -185,6 +187,7 @@ fn thinned(points: &[Position]) -> Result<Vec<Vertex>> {
         }
     }
     kept.push(last);
+    let mm = |metres: f64| (metres * 1000.0).round() as u64;
     let far = |i: usize, j: &usize| points[i].distance_m(points[*j]) >= DIRECTION_M;
     let vertices = kept.iter().enumerate().map(|(k, &i)| {
         let before = (0..i).rev().find(|j| far(i, j)).or((i > 0).then_some(0));
@@ -196,11 +199,12 @@ fn thinned(points: &[Position]) -> Result<Vec<Vertex>> {
                 before.and_then(|j| direction(points[j], points[i])),
                 after.and_then(|j| direction(points[i], points[j])),
             ],
-            leg_mm: if k > 0 {
-                ((along[i] - along[kept[k - 1]]) * 1000.0).round() as u64
+            leg_mm: mm(if k > 0 { along[i] - along[kept[k - 1]] } else { 0.0 }),
+            straight_mm: mm(if k > 0 {
+                points[kept[k - 1]].distance_m(points[i])
             } else {
-                0
-            },
+                0.0
+            }),
         }
     });
     Ok(vertices.collect())
@@ -301,8 +305,10 @@ fn cheapest(network: &Network, router: &mut Router, line: &[Vertex]) -> Result<V
                 router.paths(network, from.place(), &targets, vertex.bound_mm(), &mut lengths);
                 for (t, &to) in targets.iter().enumerate() {
                     let step = match (from.slip_to(to), lengths[t], router.costs()[t]) {
-                        (Some(back), ..) => vertex.leg_mm + u64::from(back),
-                        (None, Some(length), Some(cost)) => length.abs_diff(vertex.leg_mm) + (cost - length),
+                        (Some(back), ..) => vertex.straight_mm + u64::from(back),
+                        (None, Some(length), Some(cost)) => {
+                            length.abs_diff(vertex.straight_mm) + (cost - length)
+                        }
                         _ => continue,
                     };
                     // On equal cost the nearer parent, which comes first, stays.
