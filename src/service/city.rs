@@ -127,8 +127,19 @@ impl City {
             logs,
             threads: threads.max(1),
             observe,
-            config_hash: *blake3::hash(config.hash().as_bytes()).as_bytes(),
+            config_hash: self.hash(config),
         }
+    }
+
+    /// Hash of everything that can change results: keys of the configuration, and the content of the files that
+    /// they name (the map has a version of its own).
+    fn hash(&self, config: &Config) -> [u8; 32] {
+        let files = (&*self.places, &self.sites.segments);
+        let mut hash = blake3::Hasher::new();
+        hash.update(config.hash().as_bytes());
+        hash.update(&postcard::to_stdvec(&files).expect("lists of names and numbers always encode"));
+        hash.update(&serde_json::to_vec(&*self.profile).expect("a profile came from text"));
+        *hash.finalize().as_bytes()
     }
 }
 

@@ -100,9 +100,7 @@ impl ReplayArgs {
         }
         let begin = Instant::now();
         let driver = self.drive(&config, &city, threads, &files)?;
-        let mut summary = driver.summary(&config.hash(), begin.elapsed(), threads);
-        // Nobody waited for these results: a delay between event and state is told by paced and live runs.
-        summary["latency_ms"] = serde_json::json!({ "event_to_state": null });
+        let summary = driver.summary(&config.hash(), begin.elapsed(), threads);
         let path = self.out.join("summary.json");
         let text = serde_json::to_string_pretty(&summary)?;
         std::fs::write(&path, format!("{text}\n")).with_context(|| format!("writing {}", path.display()))?;

@@ -130,7 +130,7 @@ impl RunArgs {
         stop: &AtomicBool,
     ) -> Result<Driver> {
         super::live::Live::open(config, city, shell)?.run(
-            |engine, outlets| self.driver(config, engine, outlets),
+            |engine, outlets| Ok(self.driver(config, engine, outlets)?.timed(wall_clock)),
             threads,
             stop,
         )
