@@ -6,7 +6,7 @@
 //! BLAKE3 of all before, 32 bytes
 //! ```
 //!
-//! Numbers are little-endian. Sections are flat arrays in the order of [`SECTIONS`]. Neighbours, distances along the
+//! Numbers are little-endian. Sections are flat arrays in the order of `SECTIONS`. Neighbours, distances along the
 //! shapes and the spatial index are not stored: they are derived on loading, the same on every platform. The map's
 //! version is made of BLAKE3 over the content.
 

@@ -1,5 +1,5 @@
 //! The road network: directed segments, their shapes, classes and limits, the spatial index, the router,
-//! links and sensor sites. Built once ([`build`]), kept in one checksummed file ([`file`]), immutable after.
+//! links and sensor sites. Built once ([`build`]), kept in one checksummed file ([`mod@file`]), immutable after.
 
 pub mod build;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The command line: its frame, global flags, exit codes, and how errors are told.
 //!
 //! Each command is a `clap::Args` struct beside its implementation. To plug one in, add a variant to
-//! [`Command`] and its arm to [`Command::run`].
+//! [`Command`] and its arm to `Command::run`.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

@@ -51,7 +51,7 @@ impl City {
 
     /// Ten minutes, long enough for congestion to be called.
     pub(crate) fn small() -> Self {
-        Self::simulate(&["--duration", "10m", "--vehicles", "600"])
+        Self::simulate(&["--duration", "10m", "--vehicles", "2400"])
     }
 
     /// The ten minutes that have just passed; how busy they are depends on the hour.
