@@ -39,7 +39,7 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
             "null_island",
         ),
         (
-            format!(r#"{{"vehicle_id":"g4","ts":{moment},"lon":34.2,"lat":108.9}}"#),
+            format!(r#"{{"vehicle_id":"g4","ts":{moment},"lon":34.25,"lat":108.94}}"#),
             "swapped",
         ),
         (
