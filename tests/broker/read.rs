@@ -176,6 +176,8 @@ fn the_end_is_reached_behind_transaction_markers_that_are_no_records() {
     let name = topic(&brokers, "transaction", 1, true);
     let mut config = connection(&brokers, "").producer_config().unwrap();
     config.set("transactional.id", fresh("transaction"));
+    // Not shorter than the time that the producer is given to deliver.
+    config.set("transaction.timeout.ms", "120000");
     let producer: BaseProducer = config.create().unwrap();
     producer.init_transactions(WAIT).unwrap();
     for commit in [true, false] {
