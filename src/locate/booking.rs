@@ -4,7 +4,7 @@
 //! so that they add up exactly (algorithms §0.1, rule 1).
 
 use super::{Contribution, PaneIndex};
-use crate::network::{Network, SegmentIndex};
+use crate::network::{Network, SegmentFlags, SegmentIndex};
 use crate::units::EventTime;
 
 /// A part of a step on one segment.
@@ -16,9 +16,26 @@ pub(super) struct Piece {
     pub(super) distance_mm: u64,
 }
 
+/// Share of its free-flow speed that a vehicle under way keeps, in percent: slower than that it waited somewhere.
+const MOVING_PERCENT: i128 = 85;
+
+/// How much of a step's delay is due to the end of a segment, relative to others (algorithms §3.1, step 3).
+fn delay_weight(network: &Network, segment: SegmentIndex) -> i128 {
+    let s = network.segment(segment);
+    if s.flags.has(SegmentFlags::SIGNAL_END) {
+        return 30;
+    }
+    if s.flags.has(SegmentFlags::YIELD_END) {
+        return 10;
+    }
+    let junction = network.successors(segment).iter().filter(|n| Some(**n) != s.twin).count() > 1
+        || network.predecessors(*network.successors(segment).first().unwrap_or(&segment)).len() > 2;
+    if junction { 3 } else { 0 }
+}
+
 /// Cuts a step from `(time, offset on the first segment)` to `(time, offset on the last)` along `path` into
-/// pieces: time in proportion to the free-flow time of each piece of road, all of it on the last segment if
-/// nothing moved.
+/// pieces. What the step took beyond free flow was waited at the ends of the segments that it left; the rest is
+/// shared in proportion to the free-flow time of each piece of road (algorithms §3.1, steps 2 and 3).
 pub(super) fn pieces(
     network: &Network,
     path: &[SegmentIndex],
@@ -27,29 +44,39 @@ pub(super) fn pieces(
     out: &mut Vec<Piece>,
 ) {
     out.clear();
+    let time = to.0.since(from.0);
+    if let [only] = *path {
+        out.push(Piece {
+            segment: only,
+            begin: from.0,
+            end: to.0,
+            distance_mm: u64::from(to.1.saturating_sub(from.1)),
+        });
+        return;
+    }
+    let last = path.len().saturating_sub(1);
     let span = |k: usize| {
         let length = u64::from(network.segment(path[k]).length_mm);
         let begin = if k == 0 { u64::from(from.1) } else { 0 };
-        let end = if k + 1 == path.len() {
-            u64::from(to.1)
-        } else {
-            length
-        };
+        let end = if k == last { u64::from(to.1) } else { length };
         end.saturating_sub(begin)
     };
-    // Free-flow time of a piece in µs; the ratio only is used.
-    let cost = |k: usize| span(k) * 1_000_000 / u64::from(network.segment(path[k]).free_flow.max(1));
-    let total: u64 = (0..path.len()).map(cost).sum();
-    let time = to.0.since(from.0);
-    let (mut passed, mut begin) = (0, from.0);
+    // Free-flow time of a piece in µs.
+    let cost = |k: usize| i128::from(span(k)) * 1_000_000 / i128::from(network.segment(path[k]).free_flow.max(1));
+    let total: i128 = (0..path.len()).map(cost).sum();
+    let weights: i128 = path[..last].iter().map(|s| delay_weight(network, *s)).sum();
+    let delay = if weights > 0 { (i128::from(time) * 1000 - total * 100 / MOVING_PERCENT).max(0) } else { 0 };
+    let moving = i128::from(time) * 1000 - delay;
+    let (mut passed, mut waited, mut begin) = (0, 0, from.0);
     for (k, &segment) in path.iter().enumerate() {
         passed += cost(k);
-        let end = match (k + 1 == path.len(), total) {
-            (true, _) => to.0,
-            (false, 0) => from.0,
-            (false, _) => from
-                .0
-                .plus_ms((i128::from(time) * i128::from(passed) / i128::from(total)) as i64),
+        let end = if k == last {
+            to.0
+        } else {
+            waited += delay_weight(network, segment);
+            let rest = if weights > 0 { delay * waited / weights } else { 0 };
+            let driven = if total > 0 { moving * passed / total } else { 0 };
+            from.0.plus_ms(((driven + rest) / 1000) as i64)
         };
         out.push(Piece {
             segment,

@@ -1,18 +1,17 @@
 //! How well a fix fits a candidate by itself (algorithms §2.2, step 4).
 
-use super::Settings;
-use crate::ingest::Probe;
+use super::{Fix, Settings};
 use crate::network::{Candidate, Network, RoadClass, SegmentFlags};
 
 /// Standard deviation of a fix in metres.
-pub(super) fn sigma_m(fix: &Probe, settings: &Settings) -> f64 {
+pub(super) fn sigma_m(fix: &Fix, settings: &Settings) -> f64 {
     fix.accuracy_mm.map_or(settings.sigma_m, |a| {
         (f64::from(a) / 1000.0).clamp(settings.sigma_min, settings.sigma_max)
     })
 }
 
 /// Natural logarithm of the likelihood of `fix` at `candidate`, up to a constant.
-pub(super) fn score(network: &Network, fix: &Probe, candidate: &Candidate, settings: &Settings) -> f64 {
+pub(super) fn score(network: &Network, fix: &Fix, candidate: &Candidate, settings: &Settings) -> f64 {
     let d = f64::from(candidate.distance_mm) / 1000.0 / sigma_m(fix, settings);
     let mut score = -0.5 * d * d;
     let speed = fix.speed.map(|v| f64::from(v) / 1000.0);
@@ -29,7 +28,7 @@ pub(super) fn score(network: &Network, fix: &Probe, candidate: &Candidate, setti
     if segment.class == RoadClass::Service {
         score -= 0.5;
     }
-    if segment.flags.has(SegmentFlags::BUS_ONLY) && !fix.class.uses_bus_roads() {
+    if segment.flags.has(SegmentFlags::BUS_ONLY) && !fix.bus_roads {
         score -= 1.0;
     }
     score

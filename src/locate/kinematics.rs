@@ -1,8 +1,7 @@
 //! What a vehicle cannot have done: positions out of reach of the last one, and receivers that repeat an
 //! old position (reference: data faults, *GPS jump* and *frozen position*).
 
-use super::Settings;
-use crate::ingest::Probe;
+use super::{Fix, Settings};
 
 /// Share of the distance driven by which dead reckoning may miss (curves, turns, changing speed).
 const RECKONING_SHARE: f64 = 0.25;
@@ -13,7 +12,7 @@ const RECKONING_ACCEL: f64 = 0.5;
 ///
 /// If both report how they move, `b` must lie near where `a` was going: a fix 60 m off the track is an
 /// outlier at 5 s, long before its implied speed is impossible.
-pub(super) fn follows(a: &Probe, b: &Probe, settings: &Settings) -> bool {
+pub(super) fn follows(a: &Fix, b: &Fix, settings: &Settings) -> bool {
     let dt = b.time.since(a.time) as f64 / 1000.0;
     let straight = a.position.distance_m(b.position);
     let slack = f64::from(settings.outlier_m);
@@ -31,14 +30,14 @@ pub(super) fn follows(a: &Probe, b: &Probe, settings: &Settings) -> bool {
 }
 
 /// Whether `b` repeats the coordinates of `a` while it reports to be moving.
-pub(super) fn frozen(a: &Probe, b: &Probe, settings: &Settings) -> bool {
+pub(super) fn frozen(a: &Fix, b: &Fix, settings: &Settings) -> bool {
     a.position == b.position
         && b.speed
             .is_some_and(|v| f64::from(v) / 1000.0 > settings.frozen_min_mps)
 }
 
 /// Velocity (east, north) in m/s, `None` if the fix does not tell it.
-fn velocity(fix: &Probe, settings: &Settings) -> Option<(f64, f64)> {
+fn velocity(fix: &Fix, settings: &Settings) -> Option<(f64, f64)> {
     let speed = f64::from(fix.speed?) / 1000.0;
     if speed < settings.heading_min_mps {
         // Too slow for a heading: the direction does not matter for a few metres.
@@ -49,7 +48,7 @@ fn velocity(fix: &Probe, settings: &Settings) -> Option<(f64, f64)> {
 }
 
 /// From `a` to `b` in metres (east, north); flat, for distances of a few kilometres.
-fn offset_m(a: &Probe, b: &Probe) -> (f64, f64) {
+fn offset_m(a: &Fix, b: &Fix) -> (f64, f64) {
     const M_PER_DEGREE: f64 = 111_195.08;
     let dlat = b.position.lat() - a.position.lat();
     let dlon = b.position.lon() - a.position.lon();

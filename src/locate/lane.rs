@@ -1,24 +1,20 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::track::{Hypothesis, Track};
+use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
+use super::track::{Fix, Track};
 use super::{
     Contribution, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings, Unlocated, booking,
-    emission, kinematics, transition,
+    kinematics,
 };
-use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey};
-use crate::network::router::{Path, Router};
+use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentIndex};
 use crate::units::EventTime;
 
-/// Hypotheses kept of a vehicle between two fixes.
-const HYPOTHESES_MAX: usize = 4;
-/// Score, relative to the best, below which a hypothesis is not worth a search.
-const HYPOTHESIS_FLOOR: f64 = -12.0;
 /// One vehicle in this many is watched for appearing in two partitions.
 const SIGHTING_SHARE: u64 = 16;
 
@@ -39,15 +35,20 @@ pub struct Locate {
     pane_ms: i64,
     observe: bool,
     state: State,
-    scratch: Scratch,
-    /// The first pane that may be booked to, by the fix being worked on.
+    matcher: Matcher,
+    /// When to look at vehicles whose fixes wait: each at most once, never after its fixes are due.
+    timers: BTreeSet<(EventTime, SubjectKey)>,
+    decisions: Decisions,
+    candidates: Vec<Candidate>,
+    pieces: Vec<booking::Piece>,
+    /// The first pane that may be booked to, by the fix or timer being worked on.
     open: PaneIndex,
 }
 
 /// What must survive of a lane.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    tracks: HashMap<SubjectKey, Track, FixedState>,
+    vehicles: HashMap<SubjectKey, Vehicle, FixedState>,
     /// Sensors bound by the position in their events.
     bound: BTreeMap<SubjectKey, Option<SegmentIndex>>,
     promised: Option<EventTime>,
@@ -55,15 +56,51 @@ pub struct State {
     counts: LocateCounts,
 }
 
-#[derive(Debug, Default)]
-struct Scratch {
-    router: Router,
-    candidates: Vec<Candidate>,
-    targets: Vec<(SegmentIndex, u32)>,
-    lengths: Vec<Option<u64>>,
-    scores: Vec<f64>,
-    path: Path,
-    pieces: Vec<booking::Piece>,
+/// One vehicle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Vehicle {
+    /// The last fix that was believed.
+    last: Fix,
+    class: VehicleClass,
+    /// How many fixes in a row have the same coordinates although the vehicle reports to move.
+    frozen: u32,
+    /// Fixes that did not follow from `last`, until later ones decide.
+    held: Vec<Probe>,
+    track: Track,
+    /// The last decided fix that was placed.
+    before: Option<EventTime>,
+    /// The segment that the vehicle is on, and when this visit began.
+    visit: Option<(SegmentIndex, EventTime)>,
+    /// A timer waits for it.
+    #[serde(skip)]
+    timed: bool,
+}
+
+impl Vehicle {
+    fn new(fix: &Probe) -> Self {
+        Self {
+            last: Fix::from(fix),
+            class: fix.class,
+            frozen: 1,
+            held: Vec::new(),
+            track: Track::default(),
+            before: None,
+            visit: None,
+            timed: false,
+        }
+    }
+
+    /// The last sign of life, held fixes included.
+    fn last_seen(&self) -> EventTime {
+        self.held
+            .last()
+            .map_or(self.last.time, |h| h.time.max(self.last.time))
+    }
+
+    fn refuse_held(&mut self, out: &mut Located) {
+        let held = self.held.drain(..);
+        out.refused.extend(held.map(|h| (h.offset, Rejection::Jump)));
+    }
 }
 
 impl Locate {
@@ -77,6 +114,7 @@ impl Locate {
         observe: bool,
     ) -> Self {
         Self {
+            matcher: Matcher::new(network.clone(), settings.clone(), Lag::Online),
             settings,
             network,
             sites,
@@ -84,7 +122,10 @@ impl Locate {
             pane_ms,
             observe,
             state: State::default(),
-            scratch: Scratch::default(),
+            timers: BTreeSet::new(),
+            decisions: Decisions::default(),
+            candidates: Vec::new(),
+            pieces: Vec::new(),
             open: PaneIndex::MIN,
         }
     }
@@ -97,6 +138,13 @@ impl Locate {
     /// Goes on from a checkpoint.
     pub fn restore(&mut self, state: State) {
         self.state = state;
+        self.timers.clear();
+        for (&key, vehicle) in &mut self.state.vehicles {
+            if let Some(due) = vehicle.track.due(self.settings.settle_s) {
+                vehicle.timed = true;
+                self.timers.insert((due, key));
+            }
+        }
     }
 
     /// Counts so far.
@@ -106,7 +154,7 @@ impl Locate {
 
     /// Vehicles tracked.
     pub fn vehicles(&self) -> usize {
-        self.state.tracks.len()
+        self.state.vehicles.len()
     }
 
     /// What it has promised: no contribution to a pane that ends at or before this moment is to come.
@@ -131,6 +179,8 @@ impl Locate {
         let end = watermark.ms() == i64::MAX;
         if end {
             self.finish(out);
+        } else {
+            self.fire(watermark, out);
         }
         let promise = if end {
             watermark
@@ -140,17 +190,22 @@ impl Locate {
         self.state.promised = Some(self.state.promised.map_or(promise, |p| p.max(promise)));
     }
 
-    /// The log has ended: fixes that still wait for others to agree are refused.
+    /// The log has ended: what waits is decided, and fixes that wait for others to agree are refused.
     fn finish(&mut self, out: &mut Located) {
-        let mut held: Vec<Probe> = self
-            .state
-            .tracks
-            .values_mut()
-            .flat_map(|t| t.held.drain(..))
-            .collect();
-        held.sort_unstable();
-        out.refused
-            .extend(held.iter().map(|f| (f.offset, Rejection::Jump)));
+        let mut keys: Vec<SubjectKey> = self.state.vehicles.keys().copied().collect();
+        keys.sort_unstable();
+        self.timers.clear();
+        for key in keys {
+            let Some(mut vehicle) = self.state.vehicles.remove(&key) else { continue };
+            if let Some(due) = vehicle.track.due(self.settings.settle_s) {
+                self.open = self.first_open(due);
+            }
+            self.matcher.finish(&mut vehicle.track, &mut self.decisions);
+            self.carry_out(key, &mut vehicle, out);
+            vehicle.timed = false;
+            vehicle.refuse_held(out);
+            self.state.vehicles.insert(key, vehicle);
+        }
     }
 
     fn measurement(&mut self, measurement: Measurement, out: &mut Located) {
@@ -176,7 +231,7 @@ impl Locate {
             return *segment;
         }
         let position = measurement.position?;
-        let candidates = &mut self.scratch.candidates;
+        let candidates = &mut self.candidates;
         self.network.candidates(position, 30_000, candidates);
         candidates.retain(|c| {
             measurement
@@ -203,341 +258,218 @@ impl Locate {
     }
 
     fn probe(&mut self, fix: Probe, out: &mut Located) {
-        self.open = self.first_open(fix.time);
+        self.fire(fix.time, out);
         self.sweep(fix.time, out);
-        let vehicle = fix.vehicle;
-        if vehicle.0.is_multiple_of(SIGHTING_SHARE) {
-            out.sightings.push(vehicle);
+        self.open = self.first_open(fix.time);
+        let key = fix.vehicle;
+        if key.0.is_multiple_of(SIGHTING_SHARE) {
+            out.sightings.push(key);
         }
-        let Some(mut track) = self.state.tracks.remove(&vehicle) else {
-            self.make_room(out);
-            let track = self.begin(fix, out);
-            self.state.tracks.insert(vehicle, track);
-            return;
+        let mut vehicle = match self.state.vehicles.remove(&key) {
+            Some(vehicle) => vehicle,
+            None => {
+                self.make_room(out);
+                self.open = self.first_open(fix.time);
+                let mut vehicle = Vehicle::new(&fix);
+                self.take(&mut vehicle, &fix, out);
+                self.store(key, vehicle, fix.time);
+                return;
+            }
         };
-        let gap = fix.time.since(track.last.time);
+        let now = fix.time;
+        let gap = now.since(vehicle.last.time);
+        let next = Fix::from(&fix);
         if gap > i64::from(self.settings.break_s) * 1000 {
-            out.refused
-                .extend(track.held.iter().map(|h| (h.offset, Rejection::Jump)));
-            track = self.begin(fix, out);
-        } else if kinematics::frozen(&track.last, &fix, &self.settings) {
-            track.frozen += 1;
-            if track.frozen >= self.settings.frozen_fixes {
+            vehicle.refuse_held(out);
+            self.take(&mut vehicle, &fix, out);
+        } else if kinematics::frozen(&vehicle.last, &next, &self.settings) {
+            vehicle.frozen += 1;
+            if vehicle.frozen >= self.settings.frozen_fixes {
                 out.refused.push((fix.offset, Rejection::Frozen));
             } else {
-                self.step(&mut track, fix, out);
+                self.take(&mut vehicle, &fix, out);
             }
-        } else if kinematics::follows(&track.last, &fix, &self.settings) {
-            out.refused
-                .extend(track.held.drain(..).map(|h| (h.offset, Rejection::Jump)));
-            track.frozen = 1;
-            self.step(&mut track, fix, out);
+        } else if kinematics::follows(&vehicle.last, &next, &self.settings) {
+            vehicle.refuse_held(out);
+            vehicle.frozen = 1;
+            self.take(&mut vehicle, &fix, out);
         } else {
-            self.hold(&mut track, fix, out);
+            self.hold(&mut vehicle, fix, out);
         }
-        self.state.tracks.insert(vehicle, track);
+        self.store(key, vehicle, now);
+    }
+
+    /// Puts a vehicle back and sees that its fixes will be decided in time.
+    ///
+    /// What is due already, after a fix that was held for long, is due now: panes before are promised.
+    fn store(&mut self, key: SubjectKey, mut vehicle: Vehicle, now: EventTime) {
+        if !vehicle.timed
+            && let Some(due) = vehicle.track.due(self.settings.settle_s)
+        {
+            vehicle.timed = true;
+            self.timers.insert((due.max(now), key));
+        }
+        self.state.vehicles.insert(key, vehicle);
+    }
+
+    /// Carries out what was due before `now`, in order of time, then vehicle. Events come in order too, so it
+    /// happens at the same place among them however they are batched.
+    fn fire(&mut self, now: EventTime, out: &mut Located) {
+        while let Some(&(due, key)) = self.timers.first()
+            && due < now
+        {
+            self.timers.pop_first();
+            let Some(mut vehicle) = self.state.vehicles.remove(&key) else { continue };
+            vehicle.timed = false;
+            self.open = self.first_open(due);
+            // Times are whole milliseconds.
+            self.matcher.expire(&mut vehicle.track, due.plus_ms(1), &mut self.decisions);
+            self.carry_out(key, &mut vehicle, out);
+            self.store(key, vehicle, due);
+        }
     }
 
     /// Keeps a fix that does not follow from the track; two in a row that follow from one another are
-    /// believed, and the track goes on from there.
-    fn hold(&mut self, track: &mut Track, fix: Probe, out: &mut Located) {
-        let agrees = track
+    /// believed, and a new way begins there.
+    fn hold(&mut self, vehicle: &mut Vehicle, fix: Probe, out: &mut Located) {
+        let next = Fix::from(&fix);
+        let agrees = vehicle
             .held
             .last()
-            .is_some_and(|h| kinematics::follows(h, &fix, &self.settings));
-        if agrees && let Some(first) = track.held.pop() {
-            out.refused
-                .extend(track.held.drain(..).map(|h| (h.offset, Rejection::Jump)));
-            *track = self.begin(first, out);
-            self.step(track, fix, out);
+            .is_some_and(|h| kinematics::follows(&Fix::from(h), &next, &self.settings));
+        if agrees && let Some(first) = vehicle.held.pop() {
+            vehicle.refuse_held(out);
+            self.matcher.finish(&mut vehicle.track, &mut self.decisions);
+            self.carry_out(fix.vehicle, vehicle, out);
+            vehicle.before = None;
+            self.take(vehicle, &first, out);
+            self.take(vehicle, &fix, out);
             return;
         }
-        track.held.push(fix);
-        if track.held.len() > 3 {
-            let oldest = track.held.remove(0);
+        vehicle.held.push(fix);
+        if vehicle.held.len() > 3 {
+            let oldest = vehicle.held.remove(0);
             out.refused.push((oldest.offset, Rejection::Jump));
         }
     }
 
-    /// A track that begins with `fix`.
-    fn begin(&mut self, fix: Probe, out: &mut Located) -> Track {
-        let mut track = Track::begin(fix);
-        self.candidates(&track.last);
-        let scratch = &mut self.scratch;
-        let (network, settings) = (&self.network, &self.settings);
-        scratch.scores.clear();
-        scratch.scores.extend(
-            scratch
-                .candidates
-                .iter()
-                .map(|c| emission::score(network, &track.last, c, settings)),
-        );
-        let place = self.decide(&mut track);
-        track.posterior_permille = place.as_ref().map_or(0, |p| p.posterior_permille);
-        self.place(&mut track, place, out);
-        track
+    /// Gives a fix to the matcher.
+    fn take(&mut self, vehicle: &mut Vehicle, fix: &Probe, out: &mut Located) {
+        vehicle.last = Fix::from(fix);
+        vehicle.class = fix.class;
+        self.matcher.push(&mut vehicle.track, vehicle.last, &mut self.decisions);
+        self.carry_out(fix.vehicle, vehicle, out);
     }
 
-    /// Moves a track on to `fix`: scores its candidates from every hypothesis, decides, books the step.
-    fn step(&mut self, track: &mut Track, fix: Probe, out: &mut Located) {
-        let from = std::mem::replace(&mut track.last, fix);
-        if let Some(place) = self.dwell(track, &from) {
-            self.stand(track, &from, &place, out);
-            self.place(track, Ok(place), out);
-            return;
-        }
-        let before = std::mem::take(&mut track.hypotheses);
-        self.candidates(&track.last);
-        self.score(&track.kept, &track.last, &before);
-        let place = self.decide(track);
-        if let (Some(start), Ok(to)) = (before.first(), &place) {
-            self.book(track, &from, start, to, out);
-        }
-        track.kept = track.last.clone();
-        track.posterior_permille = place.as_ref().map_or(0, |p| p.posterior_permille);
-        self.place(track, place, out);
-    }
-
-    /// Where a vehicle stands: it is slow and has not left the place of the last fix that was scored. Noise of
-    /// the receiver would turn it round otherwise, and a heading that says better is not given at a standstill.
-    fn dwell(&self, track: &Track, from: &Probe) -> Option<Place> {
-        let fix = &track.last;
-        let here = track.hypotheses.first()?;
-        let slow = match fix.speed {
-            Some(speed) => f64::from(speed) / 1000.0,
-            None => {
-                let dt_s = fix.time.since(from.time) as f64 / 1000.0;
-                from.position.distance_m(fix.position) / dt_s.max(0.001)
-            }
-        } < self.settings.dwell_speed_mps;
-        let moved_m = track.kept.position.distance_m(fix.position);
-        if !slow || moved_m >= f64::from(self.settings.thin_m) {
-            return None;
-        }
-        let at = self.network.position_at(here.segment, here.offset_mm);
-        Some(Place {
-            segment: here.segment,
-            offset_mm: here.offset_mm,
-            distance_mm: (at.distance_m(fix.position) * 1000.0).round() as u32,
-            posterior_permille: track.posterior_permille,
-        })
-    }
-
-    /// Books the time of a vehicle that stands.
-    fn stand(&mut self, track: &mut Track, from: &Probe, place: &Place, out: &mut Located) {
-        let mut pieces = std::mem::take(&mut self.scratch.pieces);
-        let (begin, end) = ((from.time, place.offset_mm), (track.last.time, place.offset_mm));
-        booking::pieces(&self.network, &[place.segment], begin, end, &mut pieces);
-        self.book_pieces(track, &pieces, place.posterior_permille, out);
-        self.scratch.pieces = pieces;
-    }
-
-    /// Fills `candidates` for a fix: the nearest `k` within reach, more widely if there is none.
-    fn candidates(&mut self, fix: &Probe) {
-        let sigma = emission::sigma_m(fix, &self.settings);
-        let radius = (4.0 * sigma).clamp(40.0, f64::from(self.settings.radius_m).max(40.0));
-        let out = &mut self.scratch.candidates;
-        self.network
-            .candidates(fix.position, (radius * 1000.0) as u32, out);
-        if out.is_empty() {
-            self.network.candidates(fix.position, 100_000, out);
-        }
-        out.truncate(self.settings.k);
-    }
-
-    /// Fills `scores` of the candidates at `to`: the best way from any hypothesis, or a fresh start.
-    fn score(&mut self, from: &Probe, to: &Probe, before: &[Hypothesis]) {
-        let settings = &self.settings;
-        let dt_s = to.time.since(from.time) as f64 / 1000.0;
-        let straight_m = from.position.distance_m(to.position);
-        let bound_mm = transition::bound_mm(straight_m, dt_s);
-        let Scratch {
-            router,
-            candidates,
-            targets,
-            lengths,
-            scores,
-            ..
-        } = &mut self.scratch;
-        // What no way explains starts anew, at the price of the worst transition that a way could have.
-        let fresh = HYPOTHESIS_FLOOR;
-        scores.clear();
-        scores.resize(candidates.len(), fresh);
-        // The decided place comes last, so that its search can be traced when the step is booked.
-        for hypothesis in before.iter().rev() {
-            targets.clear();
-            targets.extend(
-                candidates
-                    .iter()
-                    .map(|c| self::target(hypothesis, (c.segment, c.offset_mm), settings)),
-            );
-            let start = (hypothesis.segment, hypothesis.offset_mm);
-            router.paths(&self.network, start, targets, bound_mm, lengths);
-            for ((best, length), cost) in scores.iter_mut().zip(lengths.iter()).zip(router.costs()) {
-                if let (Some(length), Some(cost)) = (length, cost) {
-                    let way = transition::score(*length, *cost, straight_m, dt_s, settings);
-                    *best = best.max(hypothesis.score + way);
+    /// Books and tells what the matcher has decided.
+    fn carry_out(&mut self, key: SubjectKey, vehicle: &mut Vehicle, out: &mut Located) {
+        let decisions = std::mem::take(&mut self.decisions);
+        self.state.counts.broken += decisions.breaks;
+        for decision in &decisions.fixes {
+            match &decision.place {
+                Some(place) => self.book(key, vehicle, &decision.fix, place, decisions.way(place), out),
+                None => {
+                    self.state.counts.off_road += 1;
+                    (vehicle.before, vehicle.visit) = (None, None);
                 }
             }
-        }
-        // Errors of successive fixes are correlated: dense data would count one error many times.
-        let temper = (dt_s / 10.0).clamp(0.25, 1.0);
-        for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score += temper * emission::score(&self.network, to, candidate, settings);
-        }
-    }
-
-    /// Keeps the best candidates as hypotheses and decides for the first.
-    fn decide(&mut self, track: &mut Track) -> Result<Place, Unlocated> {
-        let Scratch {
-            candidates, scores, ..
-        } = &mut self.scratch;
-        let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut order: Vec<usize> = (0..candidates.len()).collect();
-        // Candidates are in the order of distance, bearing and id, which decides between equal scores.
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-        let first = *order.first().ok_or(Unlocated::OffRoad)?;
-        let chosen = &candidates[first];
-        // A place just across a junction on the way is the same answer to the statistics.
-        let (next, before) = (
-            self.network.successors(chosen.segment),
-            self.network.predecessors(chosen.segment),
-        );
-        let twin = self.network.segment(chosen.segment).twin;
-        let same_way = |s: SegmentIndex| {
-            s == chosen.segment || (Some(s) != twin && (next.contains(&s) || before.contains(&s)))
-        };
-        let (mut sum, mut agreeing) = (0.0, 0.0);
-        for (candidate, score) in candidates.iter().zip(scores.iter()) {
-            let p = libm::exp(score - best);
-            sum += p;
-            if same_way(candidate.segment) {
-                agreeing += p;
+            if self.observe {
+                out.matches.push(self.tell(key, decision));
             }
         }
-        track.hypotheses = order
-            .iter()
-            .take(HYPOTHESES_MAX)
-            .filter(|&&i| scores[i] - best > HYPOTHESIS_FLOOR)
-            .map(|&i| Hypothesis {
-                segment: candidates[i].segment,
-                offset_mm: candidates[i].offset_mm,
-                score: scores[i] - best,
-            })
-            .collect();
-        Ok(Place {
-            segment: chosen.segment,
-            offset_mm: chosen.offset_mm,
-            distance_mm: chosen.distance_mm,
-            posterior_permille: (1000.0 * agreeing / sum).round() as u16,
-        })
+        self.decisions = decisions;
+        self.decisions.clear();
     }
 
-    /// Books the step between two places over segments and panes.
-    fn book(&mut self, track: &mut Track, from: &Probe, start: &Hypothesis, to: &Place, out: &mut Located) {
-        let target = target(start, (to.segment, to.offset_mm), &self.settings);
-        let Scratch {
-            router, path, pieces, ..
-        } = &mut self.scratch;
-        // The last search of the scoring began at `start`.
-        if !router.trace(&self.network, target, path) {
-            self.state.counts.broken += 1;
-            track.visit = None;
-            return;
+    fn tell(&self, vehicle: SubjectKey, decision: &Decision) -> Match {
+        let fix = &decision.fix;
+        let place = decision.place.ok_or(Unlocated::OffRoad).map(|p| {
+            let there = self.network.position_at(p.segment, p.offset_mm);
+            Place {
+                segment: p.segment,
+                offset_mm: p.offset_mm,
+                distance_mm: (there.distance_m(fix.position) * 1000.0).round() as u32,
+                posterior_permille: p.posterior_permille,
+            }
+        });
+        Match {
+            offset: fix.id,
+            vehicle,
+            time: fix.time,
+            place,
         }
-        // A place behind the last one on the same segment stands where the vehicle was.
-        if let Some(h) = track.hypotheses.first_mut() {
-            h.offset_mm = target.1;
-        }
-        booking::pieces(
-            &self.network,
-            &path.segments,
-            (from.time, start.offset_mm),
-            (track.last.time, target.1),
-            pieces,
-        );
-        let pieces = std::mem::take(&mut self.scratch.pieces);
-        self.book_pieces(track, &pieces, to.posterior_permille, out);
-        self.scratch.pieces = pieces;
     }
 
-    fn book_pieces(
+    /// Books the way to a place over segments and panes, and the position itself.
+    fn book(
         &mut self,
-        track: &mut Track,
-        pieces: &[booking::Piece],
-        posterior_permille: u16,
+        key: SubjectKey,
+        vehicle: &mut Vehicle,
+        fix: &Fix,
+        place: &Decided,
+        way: &[SegmentIndex],
         out: &mut Located,
     ) {
-        let fix = &track.last;
-        let sure = u32::from(posterior_permille) >= self.settings.min_posterior_permille;
-        let weight = fix.class.weight_permille() * u32::from(posterior_permille) / 1000;
-        for (k, piece) in pieces.iter().enumerate() {
-            let visit = match track.visit {
-                Some((segment, since)) if k == 0 && segment == piece.segment => (segment, since),
-                _ => (piece.segment, piece.begin),
-            };
-            track.visit = Some(visit);
-            if !sure {
-                continue;
-            }
-            self.state.counts.overtaken_ms += booking::book(
-                piece,
-                self.pane_ms,
-                self.open,
-                (traversal(fix.vehicle, visit), visit.1),
-                weight as u16,
-                &mut out.contributions,
+        let posterior = u32::from(place.posterior_permille);
+        let sure = posterior >= self.settings.min_posterior_permille;
+        let weight = (vehicle.class.weight_permille() * posterior / 1000) as u16;
+        if let (Some(before), Some(_)) = (vehicle.before, way.first()) {
+            let mut pieces = std::mem::take(&mut self.pieces);
+            booking::pieces(
+                &self.network,
+                way,
+                (before, place.from_mm),
+                (fix.time, place.offset_mm),
+                &mut pieces,
             );
-        }
-    }
-
-    /// Counts the fix where it was placed and tells observers.
-    fn place(&mut self, track: &mut Track, place: Result<Place, Unlocated>, out: &mut Located) {
-        let fix = &track.last;
-        match &place {
-            Ok(place) => {
-                self.state.counts.matched += 1;
-                if track.visit.is_none_or(|(segment, _)| segment != place.segment) {
-                    track.visit = Some((place.segment, fix.time));
-                }
-                if u32::from(place.posterior_permille) < self.settings.min_posterior_permille {
-                    self.state.counts.ambiguous += 1;
-                } else if let Some(visit) = track.visit
-                    && let pane = fix.time.ms().div_euclid(self.pane_ms)
-                    // A fix that was held for long may be too late for its pane.
-                    && pane >= self.open
-                {
-                    out.contributions.push(Contribution {
-                        pane,
-                        segment: place.segment,
-                        traversal: traversal(fix.vehicle, visit),
-                        distance_mm: 0,
-                        time_ms: 0,
-                        weight_permille: 0,
-                        positions: 1,
-                        until_ms: fix.time.ms().rem_euclid(self.pane_ms) as u32,
-                        entered: visit.1.ms().div_euclid(self.pane_ms) == pane,
-                    });
+            for (k, piece) in pieces.iter().enumerate() {
+                let visit = match vehicle.visit {
+                    Some((segment, since)) if k == 0 && segment == piece.segment => (segment, since),
+                    _ => (piece.segment, piece.begin),
+                };
+                vehicle.visit = Some(visit);
+                if sure {
+                    self.state.counts.overtaken_ms += booking::book(
+                        piece,
+                        self.pane_ms,
+                        self.open,
+                        (traversal(key, visit), visit.1),
+                        weight,
+                        &mut out.contributions,
+                    );
                 }
             }
-            Err(_) => {
-                self.state.counts.off_road += 1;
-                track.visit = None;
-            }
+            self.pieces = pieces;
         }
-        if self.observe {
-            out.matches.push(Match {
-                offset: fix.offset,
-                vehicle: fix.vehicle,
-                time: fix.time,
-                place,
+        self.state.counts.matched += 1;
+        let visit = match vehicle.visit {
+            Some(visit) if visit.0 == place.segment => visit,
+            _ => (place.segment, fix.time),
+        };
+        (vehicle.before, vehicle.visit) = (Some(fix.time), Some(visit));
+        let pane = fix.time.ms().div_euclid(self.pane_ms);
+        if !sure {
+            self.state.counts.ambiguous += 1;
+        } else if pane >= self.open {
+            // A fix that was held for long may be too late for its pane.
+            out.contributions.push(Contribution {
+                pane,
+                segment: place.segment,
+                traversal: traversal(key, visit),
+                distance_mm: 0,
+                time_ms: 0,
+                weight_permille: 0,
+                positions: 1,
+                until_ms: fix.time.ms().rem_euclid(self.pane_ms) as u32,
+                entered: visit.1.ms().div_euclid(self.pane_ms) == pane,
             });
         }
     }
 
     /// Once per minute of event time forgets vehicles that have been silent for `evict_s`.
     ///
-    /// Driven by the events themselves, so that it happens at the same place of the log in every run.
+    /// Driven by the events themselves, so that it happens at the same place of the log in every run. Their fixes
+    /// were decided long ago.
     fn sweep(&mut self, now: EventTime, out: &mut Located) {
         let minute = now.ms().div_euclid(60_000);
         if self.state.swept.is_some_and(|s| s >= minute) {
@@ -546,10 +478,10 @@ impl Locate {
         self.state.swept = Some(minute);
         let bound = now.plus_ms(-i64::from(self.settings.evict_s) * 1000);
         let mut held = Vec::new();
-        self.state.tracks.retain(|_, track| {
-            let keep = track.last_seen() >= bound;
+        self.state.vehicles.retain(|_, vehicle| {
+            let keep = vehicle.last_seen() >= bound;
             if !keep {
-                held.append(&mut track.held);
+                held.append(&mut vehicle.held);
             }
             keep
         });
@@ -560,32 +492,26 @@ impl Locate {
 
     /// At `vehicles_max` forgets the sixteenth that has been silent longest, ties by key.
     fn make_room(&mut self, out: &mut Located) {
-        if self.state.tracks.len() < self.settings.vehicles_max {
+        if self.state.vehicles.len() < self.settings.vehicles_max {
             return;
         }
         let mut silent: Vec<(EventTime, SubjectKey)> = self
             .state
-            .tracks
+            .vehicles
             .iter()
             .map(|(k, t)| (t.last_seen(), *k))
             .collect();
         silent.sort_unstable();
         silent.truncate(self.settings.vehicles_max.div_ceil(16));
         for (_, key) in silent {
-            if let Some(track) = self.state.tracks.remove(&key) {
-                out.refused
-                    .extend(track.held.iter().map(|f| (f.offset, Rejection::Jump)));
+            if let Some(mut vehicle) = self.state.vehicles.remove(&key) {
+                self.matcher.finish(&mut vehicle.track, &mut self.decisions);
+                self.carry_out(key, &mut vehicle, out);
+                vehicle.refuse_held(out);
                 self.state.counts.evicted_at_limit += 1;
             }
         }
     }
-}
-
-/// Where a step to `to` ends: a place a little behind on the same segment is where the vehicle was.
-fn target(from: &Hypothesis, to: (SegmentIndex, u32), settings: &Settings) -> (SegmentIndex, u32) {
-    let behind =
-        to.0 == from.segment && to.1 < from.offset_mm && from.offset_mm - to.1 <= settings.back_tol_m * 1000;
-    (to.0, if behind { from.offset_mm } else { to.1 })
 }
 
 /// The name of a visit.

@@ -10,15 +10,21 @@
 //! * `booking` spreads a step's distance and time over segments and panes.
 
 mod booking;
+mod candidates;
 mod emission;
 mod kinematics;
 mod lane;
+mod matcher;
 mod settings;
+mod smoothing;
 mod track;
 mod transition;
+mod viterbi;
 
 use serde::{Deserialize, Serialize};
 
+pub use matcher::{Decided, Decision, Decisions, Lag, Matcher};
+pub use track::{Fix, Track};
 pub use lane::{Locate, Sites, State as LaneState};
 pub use settings::Settings;
 

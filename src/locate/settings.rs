@@ -50,6 +50,27 @@ pub struct Settings {
     pub frozen_fixes: u32,
     /// Reported speed above which identical positions cannot be true, in m/s.
     pub frozen_min_mps: f64,
+    /// Farthest that a road may be from a vehicle on it, in metres.
+    pub offroad_m: u32,
+    /// Seconds between fixes from which each counts fully: errors of fixes nearer in time are correlated.
+    pub temper_s: f64,
+    /// Least weight of a fix that is kept for the lattice, greatest of one that is not.
+    pub temper_min: f64,
+    /// Error of dead reckoning per second: a part that is always there, in m/s.
+    pub reckon_mps: f64,
+    /// Error of dead reckoning per second: a share of the speed.
+    pub reckon_share: f64,
+    /// How long a fix may wait for what later ones tell about it, in seconds.
+    pub lag_s: u32,
+    /// Most fixes of a vehicle that wait.
+    pub pending_max: usize,
+    /// Kept fixes that no way explains, before a track's way begins anew.
+    pub skip_points: u8,
+    /// Longest time for which they are skipped, in seconds.
+    pub skip_s: u32,
+    /// Distance beyond the beginning of a segment within which a standing vehicle is still at the stop line before
+    /// it, in metres.
+    pub dwell_snap_m: u32,
     /// Most vehicles tracked by one lane.
     pub vehicles_max: usize,
 }
@@ -64,10 +85,10 @@ impl Default for Settings {
             sigma_max: 25.0,
             radius_m: 60,
             k: 16,
-            heading_sigma_deg: 15.0,
+            heading_sigma_deg: 12.0,
             heading_min_mps: 2.5,
             heading_floor: -8.0,
-            beta0: 3.0,
+            beta0: 5.0,
             beta_per_s: 0.25,
             beta_max: 12.0,
             back_tol_m: 20,
@@ -79,6 +100,16 @@ impl Default for Settings {
             min_posterior_permille: 600,
             frozen_fixes: 3,
             frozen_min_mps: 2.8,
+            offroad_m: 100,
+            temper_s: 5.0,
+            temper_min: 0.25,
+            reckon_mps: 0.5,
+            reckon_share: 0.15,
+            lag_s: 30,
+            pending_max: 128,
+            skip_points: 3,
+            skip_s: 60,
+            dwell_snap_m: 15,
             vehicles_max: 1_000_000,
         }
     }

@@ -1,54 +1,114 @@
+//! What is kept of one vehicle between two fixes.
+
 use serde::{Deserialize, Serialize};
 
+use super::smoothing::Filter;
+use super::viterbi::Lattice;
 use crate::ingest::Probe;
 use crate::network::SegmentIndex;
-use crate::units::EventTime;
+use crate::units::{Bearing, EventTime, MmPerS, Position};
 
-/// Where a vehicle may be, with the score of the best way there.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Hypothesis {
-    pub(super) segment: SegmentIndex,
-    pub(super) offset_mm: u32,
-    /// Natural logarithm, relative to the best one's 0.
-    pub(super) score: f64,
+/// A position as the matcher takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fix {
+    /// When the position was taken.
+    pub time: EventTime,
+    /// Where, in WGS-84.
+    pub position: Position,
+    /// Reported speed.
+    pub speed: Option<MmPerS>,
+    /// Reported direction of travel.
+    pub heading: Option<Bearing>,
+    /// Reported accuracy (one standard deviation) in millimetres.
+    pub accuracy_mm: Option<u32>,
+    /// The vehicle may use roads that are closed to cars but open to buses and taxis.
+    pub bus_roads: bool,
+    /// Names the fix to the caller; the matcher only hands it back.
+    pub id: u64,
 }
 
-/// What is kept of one vehicle.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Track {
-    /// The last fix that was believed.
-    pub(super) last: Probe,
-    /// The last fix that was scored; while the vehicle stands, `last` goes on without it.
-    pub(super) kept: Probe,
-    /// Posterior of the place decided at `kept`.
+impl From<&Probe> for Fix {
+    fn from(probe: &Probe) -> Self {
+        Self {
+            time: probe.time,
+            position: probe.position,
+            speed: probe.speed,
+            heading: probe.heading,
+            accuracy_mm: probe.accuracy_mm,
+            bus_roads: probe.class.uses_bus_roads(),
+            id: probe.offset,
+        }
+    }
+}
+
+/// A place on the network, in the direction of travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spot {
+    pub(super) segment: SegmentIndex,
+    pub(super) offset_mm: u32,
+}
+
+/// Where a fix was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct At {
+    pub(super) spot: Spot,
+    /// The fix's filtered position.
+    pub(super) position: Position,
+}
+
+/// How a fix takes part in the matching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Part {
+    /// It has a column in the lattice.
+    Column,
+    /// It is placed on the way between its neighbours that have one.
+    Between,
+    /// No road is near.
+    OffRoad,
+}
+
+/// A fix that is not decided yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    pub(super) fix: Fix,
+    /// Its position with the receiver's noise averaged out.
+    pub(super) position: Position,
+    pub(super) part: Part,
+}
+
+/// One vehicle on the road. Belongs to the map and the settings of the matcher that made it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Track {
+    /// Fixes not decided yet, in order of time.
+    pub(super) pending: Vec<Pending>,
+    /// Columns of the kept ones.
+    pub(super) lattice: Lattice,
+    pub(super) filter: Option<Filter>,
+    /// Where the last decided fix was placed; `None` if it was not.
+    pub(super) at: Option<At>,
+    /// The state of the lattice's decided column that `at` follows from.
+    pub(super) tail: Option<Spot>,
+    /// Time of the last decided fix.
+    pub(super) decided: Option<EventTime>,
+    /// Posterior of the last decided column.
     pub(super) posterior_permille: u16,
-    /// Its possible places, best first; empty when off the road.
-    pub(super) hypotheses: Vec<Hypothesis>,
-    /// The segment that the vehicle is on, and when this visit began.
-    pub(super) visit: Option<(SegmentIndex, EventTime)>,
-    /// Fixes that did not follow from `last`, until later ones decide.
-    pub(super) held: Vec<Probe>,
-    /// How many fixes in a row have the same coordinates although the vehicle reports to move.
-    pub(super) frozen: u32,
+    /// Fixes since the last column that no way explains.
+    pub(super) skipped: u8,
+    /// Fixes in a row without a road near.
+    pub(super) off_road: u8,
 }
 
 impl Track {
-    pub(super) fn begin(fix: Probe) -> Self {
-        Self {
-            kept: fix.clone(),
-            posterior_permille: 0,
-            last: fix,
-            hypotheses: Vec::new(),
-            visit: None,
-            held: Vec::new(),
-            frozen: 1,
-        }
+    /// When the oldest fix that waits must be decided at the latest: `settle_s` after the step begins that ends
+    /// with it. `None` if none waits.
+    pub fn due(&self, settle_s: u32) -> Option<EventTime> {
+        let first = self.pending.first()?.fix.time;
+        let begin = self.decided.unwrap_or(first);
+        Some(begin.plus_ms(i64::from(settle_s) * 1000))
     }
 
-    /// The last sign of life, held fixes included.
-    pub(super) fn last_seen(&self) -> EventTime {
-        self.held
-            .last()
-            .map_or(self.last.time, |h| h.time.max(self.last.time))
+    /// The last fix that was taken.
+    pub(super) fn last(&self) -> Option<&Fix> {
+        self.filter.as_ref().map(|f| &f.last)
     }
 }

@@ -18,6 +18,11 @@ pub(super) fn bound_mm(straight_m: f64, dt_s: f64) -> u64 {
     (bound_m * 1000.0) as u64
 }
 
+/// How far to search where nothing was found within [`bound_mm`] (algorithms §11, `bound_retry`).
+pub(super) fn wide_bound_mm(straight_m: f64) -> u64 {
+    ((3.0 * straight_m + 500.0).min(3_000.0) * 1000.0) as u64
+}
+
 /// Natural logarithm of the likelihood of driving `route_mm` between fixes `straight_m` apart in `dt_s`,
 /// up to a constant. `cost_mm` is the route with the router's penalties for U-turns and banned turns.
 pub(super) fn score(route_mm: u64, cost_mm: u64, straight_m: f64, dt_s: f64, settings: &Settings) -> f64 {

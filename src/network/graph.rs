@@ -538,6 +538,65 @@ impl Network {
         out.sort_unstable_by_key(|c| (c.distance_mm, c.bearing, c.segment));
     }
 
+    /// Distance in mm from a position to a segment that goes on straight at both ends.
+    pub fn lateral_mm(&self, i: SegmentIndex, at: Position) -> f64 {
+        let (kx, ky) = self.scale.at(at.lat_e7());
+        let (lon, lat) = (f64::from(at.lon_e7()), f64::from(at.lat_e7()));
+        let range = self.shape_range(i);
+        let place = |p: Position| ((f64::from(p.lon_e7()) - lon) * kx, (f64::from(p.lat_e7()) - lat) * ky);
+        let mut best = f64::INFINITY;
+        for k in range.start..range.end - 1 {
+            let (a, b) = (place(self.parts.positions[k]), place(self.parts.positions[k + 1]));
+            let v = (b.0 - a.0, b.1 - a.1);
+            let square = v.0 * v.0 + v.1 * v.1;
+            let mut f = if square > 0.0 { -(a.0 * v.0 + a.1 * v.1) / square } else { 0.0 };
+            if k != range.start {
+                f = f.max(0.0);
+            }
+            if k + 2 != range.end {
+                f = f.min(1.0);
+            }
+            let p = (a.0 + v.0 * f, a.1 + v.1 * f);
+            best = best.min(p.0 * p.0 + p.1 * p.1);
+        }
+        libm::sqrt(best)
+    }
+
+    /// The place of a segment between two offsets in mm (`low <= high`) that is nearest to a position: its offset,
+    /// and its distance in mm.
+    pub fn project_on(&self, i: SegmentIndex, at: Position, low_mm: u32, high_mm: u32) -> (u32, f64) {
+        let (kx, ky) = self.scale.at(at.lat_e7());
+        let (lon, lat) = (f64::from(at.lon_e7()), f64::from(at.lat_e7()));
+        let range = self.shape_range(i);
+        let length = self.segment(i).length_mm;
+        let back = self.backward(i);
+        let (low, high) = (low_mm.min(length), high_mm.min(length));
+        let (low, high) = if back { (length - high, length - low) } else { (low, high) };
+        let mut best = (low, f64::INFINITY);
+        let place = |p: Position| ((f64::from(p.lon_e7()) - lon) * kx, (f64::from(p.lat_e7()) - lat) * ky);
+        for k in range.start..range.end - 1 {
+            let (c0, c1) = (self.cumulative[k], self.cumulative[k + 1]);
+            if c1 < low || c0 > high {
+                continue;
+            }
+            let (a, b) = (place(self.parts.positions[k]), place(self.parts.positions[k + 1]));
+            let v = (b.0 - a.0, b.1 - a.1);
+            let square = v.0 * v.0 + v.1 * v.1;
+            let span = f64::from(c1 - c0).max(1.0);
+            let (f0, f1) = (
+                f64::from(low.saturating_sub(c0)) / span,
+                f64::from(high.min(c1) - c0) / span,
+            );
+            let f = if square > 0.0 { (-(a.0 * v.0 + a.1 * v.1) / square).clamp(f0, f1.max(f0)) } else { f0 };
+            let p = (a.0 + v.0 * f, a.1 + v.1 * f);
+            let d = libm::sqrt(p.0 * p.0 + p.1 * p.1);
+            if d < best.1 {
+                best = (c0 + (f64::from(c1 - c0) * f).round() as u32, d);
+            }
+        }
+        (if back { length - best.0 } else { best.0 }, best.1)
+    }
+
     /// Planar position in mm from the map's origin (east, north): local equirectangular projection.
     ///
     /// The origin is the middle of [`Network::bounds`] and the scale that of its latitude: 0.1 % is reached

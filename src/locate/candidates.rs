@@ -1,0 +1,17 @@
+//! The places where a fix may be (algorithms §2.2, step 3).
+
+use super::{Fix, Settings, emission};
+use crate::network::{Candidate, Network};
+
+/// Nearest place of the `k` nearest directed segments within reach of `fix`, nearest first.
+///
+/// Reach is four standard deviations, between 40 m and `radius_m`; where that is empty, `offroad_m`.
+pub(super) fn find(network: &Network, fix: &Fix, settings: &Settings, out: &mut Vec<Candidate>) {
+    let sigma_m = emission::sigma_m(fix, settings);
+    let radius_m = (4.0 * sigma_m).clamp(40.0, f64::from(settings.radius_m).max(40.0));
+    network.candidates(fix.position, (radius_m * 1000.0) as u32, out);
+    if out.is_empty() {
+        network.candidates(fix.position, settings.offroad_m * 1000, out);
+    }
+    out.truncate(settings.k);
+}
