@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -24,6 +24,7 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::file::{self, FileError};
 use crate::engine::{Batch, LogIndex, Record};
 use crate::units::EventTime;
 
@@ -297,47 +298,6 @@ impl<'de> Visitor<'de> for HeaderValues<'_> {
     }
 }
 
-/// Opens a file, or standard input for `-`.
-fn open_raw(path: &Path) -> std::io::Result<Box<dyn Read + Send>> {
-    Ok(if path.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(path)?)
-    })
-}
-
-/// Undoes zstd or gzip, told by the magic bytes, so that standard input and odd names work.
-fn decompressed(raw: Box<dyn Read + Send>) -> std::io::Result<Box<dyn BufRead + Send>> {
-    let mut raw = BufReader::with_capacity(1 << 18, raw);
-    let start = raw.fill_buf()?;
-    Ok(if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
-        decoder.window_log_max(WINDOW_LOG_MAX)?;
-        Box::new(BufReader::with_capacity(1 << 18, decoder))
-    } else if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(BufReader::with_capacity(
-            1 << 18,
-            flate2::bufread::MultiGzDecoder::new(raw),
-        ))
-    } else {
-        Box::new(raw)
-    })
-}
-
-/// Opens a file of lines (`-`: standard input), compressed with zstd or gzip or not.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn open_lines(path: &Path) -> Result<Box<dyn BufRead + Send>, EventLogError> {
-    open_raw(path)
-        .and_then(decompressed)
-        .map_err(|error| EventLogError::Io {
-            doing: "opening",
-            path: path.to_owned(),
-            error,
-        })
-}
-
 /// Reads a log from its beginning to its end.
 pub struct EventLogReader {
     path: PathBuf,
@@ -362,12 +322,9 @@ impl EventLogReader {
     /// # Errors
     /// The file cannot be read, or is no event log.
     pub fn open(path: &Path) -> Result<Self, EventLogError> {
-        let raw = open_raw(path).map_err(|error| EventLogError::Io {
-            doing: "opening",
-            path: path.to_owned(),
-            error,
-        })?;
-        Self::from_read(path, raw)
+        let input = file::open_within(path, WINDOW_LOG_MAX)
+            .map_err(|FileError { doing, path, error }| EventLogError::Io { doing, path, error })?;
+        Self::of(path, input)
     }
 
     /// As [`EventLogReader::open`], from any bytes; `path` only names them in errors.
@@ -375,12 +332,15 @@ impl EventLogReader {
     /// # Errors
     /// The bytes are no event log.
     pub fn from_read(path: &Path, raw: Box<dyn Read + Send>) -> Result<Self, EventLogError> {
-        let io = |error| EventLogError::Io {
+        let input = file::unpack(raw, WINDOW_LOG_MAX).map_err(|error| EventLogError::Io {
             doing: "reading",
             path: path.to_owned(),
             error,
-        };
-        let input = decompressed(raw).map_err(io)?;
+        })?;
+        Self::of(path, input)
+    }
+
+    fn of(path: &Path, input: Box<dyn BufRead + Send>) -> Result<Self, EventLogError> {
         let header = LogHeader::new(Vec::new());
         let mut reader = Self {
             path: path.to_owned(),
