@@ -7,14 +7,14 @@
 
 mod scene;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use scene::{EPOCH, Item, Rig, Road, Told, Town, below, draw, measurement, report};
 use viaflux::engine::{Batch, CheckpointError, Output};
-use viaflux::ingest::{Feed, Rejection};
+use viaflux::ingest::{Feed, Rejection, SubjectKey};
 use viaflux::publish::Topic;
 
 /// Logs of vehicles; the sensors' log stands behind them.
@@ -259,6 +259,49 @@ fn interleave(items: &[Item], rng: &mut ChaCha8Rng) -> Vec<Item> {
     out
 }
 
+/// Vehicles that report every 10 s for 25 minutes. For the first ten, each record of the first `wrong` vehicles
+/// is dealt to any of the partitions. Returns the records, and what a naive count of the first five minutes
+/// says: vehicles, vehicles in two partitions, and the two least partitions of each of these.
+fn misdealt(town: &Town, wrong: usize, seed: u64) -> (Vec<Item>, (usize, usize, BTreeSet<u16>)) {
+    let road = town.road("abcdhlkjie");
+    let ids = (0..).map(|i| format!("s{i}"));
+    // Only these are in the sample that is watched.
+    let ids = ids.filter(|id| SubjectKey::of(id).0.is_multiple_of(16)).take(40);
+    let (mut items, mut dice) = (Vec::new(), rng(seed));
+    let mut naive: BTreeMap<usize, BTreeSet<u16>> = BTreeMap::new();
+    for (v, id) in ids.enumerate() {
+        for t in (0..1500_i64).step_by(10) {
+            let lost = v < wrong && t < 600;
+            let log = if lost {
+                below(&mut dice, u32::from(PROBE_LOGS)) as u16
+            } else {
+                v as u16 % PROBE_LOGS
+            };
+            let m = (t as f64 * 9.0 + v as f64 * 31.0) % road.length();
+            items.push(Item {
+                log,
+                arrival: t * 1000,
+                payload: report(&id, t * 1000, road.place(m), 9.0, "car"),
+            });
+            if t < 300 {
+                naive.entry(v).or_default().insert(log);
+            }
+        }
+    }
+    items.sort_by_key(|i| i.arrival);
+    let split = naive.values().filter(|p| p.len() > 1);
+    let partitions = split.clone().flat_map(|p| p.iter().copied().take(2)).collect();
+    (items, (naive.len(), split.count(), partitions))
+}
+
+fn split_alerts(told: &Told) -> Vec<serde_json::Value> {
+    let bodies = told.publications.iter().filter(|p| p.topic == Topic::AlertEvent);
+    bodies
+        .map(|p| serde_json::from_slice(p.body.as_ref().unwrap()).unwrap())
+        .filter(|a: &serde_json::Value| a["type"] == "split_identity")
+        .collect()
+}
+
 /// `PROPTEST_CASES` asks for more.
 fn cases(n: u32) -> ProptestConfig {
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
@@ -389,6 +432,41 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(12))]
+
+    #[test]
+    fn wrong_keys_are_told_the_same_however_partitions_interleave(wrong in 0_usize..40, seed: u64, cut: prop::sample::Index) {
+        let town = town();
+        let mut rig = Rig::new(&town, vec![Feed::Probe; usize::from(PROBE_LOGS)]);
+        rig.partitioned = true;
+        let (all, (vehicles, split, partitions)) = misdealt(&town, wrong, seed);
+        let plain = rig.run(&all, 8192);
+        let alerts = split_alerts(&plain);
+        let transitions: Vec<&str> = alerts.iter().map(|a| a["transition"].as_str().unwrap()).collect();
+        prop_assert_eq!(split * 100 > vehicles, !alerts.is_empty());
+        if let Some(first) = alerts.first() {
+            let evidence = &first["evidence"];
+            prop_assert_eq!(&evidence["source"], "log");
+            prop_assert_eq!(&evidence["ids_sampled"], vehicles);
+            prop_assert_eq!(&evidence["ids_split"], split);
+            let told: Vec<u16> = serde_json::from_value(evidence["partitions"].clone()).unwrap();
+            prop_assert!(told.iter().eq(&partitions), "{told:?} {partitions:?}");
+            prop_assert_eq!((transitions[0], *transitions.last().unwrap()), ("opened", "resolved"));
+        }
+        let mut dice = rng(seed);
+        for (batch, threads) in [(3, 3), (500, 1)] {
+            let rig = Rig { threads, ..rig.clone() };
+            let batches = rig.batches(&interleave(&all, &mut dice), batch);
+            let cut = cut.index(batches.len());
+            let (mut out, mut first, mut second) = (Output::default(), rig.engine(), rig.engine());
+            batches[..cut].iter().for_each(|b| first.step(b, &mut out, &mut ()));
+            second.restore(&first.checkpoint(b"")).unwrap();
+            batches[cut..].iter().for_each(|b| second.step(b, &mut out, &mut ()));
+            same(&plain, &Told::of(&second, out), &format!("batches of {batch}, {threads} threads"))?;
+        }
+        // Logs that are each all of their source may hold whom they like.
+        rig.partitioned = false;
+        prop_assert!(split_alerts(&rig.run(&all, 8192)).is_empty());
+    }
 
     #[test]
     fn a_damaged_checkpoint_is_refused_and_changes_nothing(fleet in fleet(), flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 40)) {

@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::track::{Hypothesis, Track};
 use super::{
-    Contribution, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings, Unlocated, booking,
-    emission, kinematics, transition,
+    Contribution, KEYING_WINDOW_MS, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings,
+    Sighting, Unlocated, booking, emission, kinematics, transition,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey};
 use crate::network::router::{Path, Router};
@@ -206,10 +206,16 @@ impl Locate {
         self.open = self.first_open(fix.time);
         self.sweep(fix.time, out);
         let vehicle = fix.vehicle;
+        let track = self.state.tracks.remove(&vehicle);
         if vehicle.0.is_multiple_of(SIGHTING_SHARE) {
-            out.sightings.push(vehicle);
+            let window_of = |time: EventTime| time.ms().div_euclid(KEYING_WINDOW_MS);
+            let window = window_of(fix.time);
+            // The track's last fix told of its own window: once is enough.
+            if track.as_ref().is_none_or(|t| window_of(t.last.time) != window) {
+                out.sightings.push(Sighting { window, vehicle });
+            }
         }
-        let Some(mut track) = self.state.tracks.remove(&vehicle) else {
+        let Some(mut track) = track else {
             self.make_room(out);
             let track = self.begin(fix, out);
             self.state.tracks.insert(vehicle, track);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::city::City;
-use super::config::{Config, SinkKind, Source, Start as ConfiguredStart};
+use super::city::{City, LogDoor};
+use super::config::{Config, Sink, SinkKind, Source, Start as ConfiguredStart};
 use super::driver::{Driver, Outlet, refused};
 use super::idle::{IDLE_TIMEOUT_MS, IdleWatch};
 use super::run::{kafka_sources, telemetry};
@@ -82,6 +82,38 @@ pub fn inputs(sources: &[&Source]) -> Vec<KafkaInput> {
         .collect()
 }
 
+fn topic_names(sink: &Sink) -> BTreeMap<Topic, String> {
+    BTreeMap::from([
+        (Topic::SegmentState, sink.topics.segment_state.clone()),
+        (Topic::Corridor, sink.topics.corridor.clone()),
+        (Topic::Region, sink.topics.region.clone()),
+        (Topic::AlertEvent, sink.topics.alert_event.clone()),
+        (Topic::AlertState, sink.topics.alert_state.clone()),
+    ])
+}
+
+fn topic_specs<'t>(sink: &Sink, inputs: impl Iterator<Item = &'t str>) -> Vec<TopicSpec> {
+    let names = topic_names(sink);
+    let mut specs: Vec<TopicSpec> = names
+        .iter()
+        .map(|(topic, name)| TopicSpec::output(*topic, name, 1))
+        .collect();
+    if sink.dead_letters {
+        specs.extend(inputs.map(TopicSpec::dead_letters));
+    }
+    specs
+}
+
+/// The topics that a configuration writes to, if any, and whether missing ones are to be created. `inputs` are
+/// the topics that it reads.
+pub(crate) fn output_topics<'t>(
+    config: &Config,
+    inputs: impl Iterator<Item = &'t str>,
+) -> Option<(bool, Vec<TopicSpec>)> {
+    let sink = config.sink.iter().find(|s| s.kind == SinkKind::Kafka)?;
+    Some((sink.create_topics, topic_specs(sink, inputs)))
+}
+
 impl<'a> Live<'a> {
     /// Connects and looks up the topics.
     ///
@@ -118,8 +150,8 @@ impl<'a> Live<'a> {
         let sources = kafka_sources(self.config);
         let mut specs = Vec::new();
         for (log, &k) in self.topics.logs.iter().zip(&self.source_of) {
-            let name = format!("{}/{}", log.topic, log.partition);
-            specs.push(self.city.log(self.config, sources[k], name, None, 1, false)?);
+            let door = LogDoor::Partition(&log.topic, log.partition.unsigned_abs());
+            specs.push(self.city.log(self.config, sources[k], door, false)?);
         }
         Ok(specs)
     }
@@ -178,25 +210,9 @@ impl<'a> Live<'a> {
         let Some(sink) = self.config.sink.iter().find(|s| s.kind == SinkKind::Kafka) else {
             return Ok(None);
         };
-        let topics = BTreeMap::from([
-            (Topic::SegmentState, sink.topics.segment_state.clone()),
-            (Topic::Corridor, sink.topics.corridor.clone()),
-            (Topic::Region, sink.topics.region.clone()),
-            (Topic::AlertEvent, sink.topics.alert_event.clone()),
-            (Topic::AlertState, sink.topics.alert_state.clone()),
-        ]);
-        let mut specs: Vec<TopicSpec> = topics
-            .iter()
-            .map(|(topic, name)| TopicSpec::output(*topic, name, 1))
-            .collect();
-        if sink.dead_letters {
-            specs.extend(
-                self.topics
-                    .topics
-                    .iter()
-                    .map(|t| TopicSpec::dead_letters(&t.name)),
-            );
-        }
+        let topics = topic_names(sink);
+        let inputs = self.topics.topics.iter().map(|t| t.name.as_str());
+        let specs = topic_specs(sink, inputs);
         let made = ensure_topics(&self.connection, &specs, sink.create_topics)?;
         if !made.is_empty() {
             tracing::info!(topics = %made.join(", "), "created");
