@@ -14,8 +14,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use scene::{EPOCH, Item, Rig, Road, Told, Town, below, draw, measurement, report};
 use viaflux::engine::{Batch, CheckpointError, Output};
-use viaflux::ingest::{Feed, Rejection, SubjectKey};
+use viaflux::ingest::{Control, Feed, Rejection, SubjectKey};
 use viaflux::publish::Topic;
+use viaflux::service::journal::{Entry, Pending};
+use viaflux::source::event_log::LogRecord;
+use viaflux::units::EventTime;
 
 /// Logs of vehicles; the sensors' log stands behind them.
 const PROBE_LOGS: u16 = 3;
@@ -432,6 +435,96 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(12))]
+
+    /// A log falls silent for minutes and its idle marks stand in a journal: a restart that brings them back to
+    /// their places, and a replay of what `record` exports, give what was told live.
+    #[test]
+    fn marks_in_a_journal_act_at_their_places(seed: u64, batch in 1_usize..200, cut: prop::sample::Index) {
+        let town = town();
+        let rig = Rig::new(&town, vec![Feed::Probe; 2]);
+        let (items, _) = misdealt(&town, 0, seed);
+        let mut dice = rng(seed);
+        let (from, to) = (i64::from(below(&mut dice, 600)), 900 + i64::from(below(&mut dice, 300)));
+        let items: Vec<Item> = items
+            .into_iter()
+            .filter(|i| i.log < 2 && (i.log == 0 || !(from * 1000..to * 1000).contains(&i.arrival)))
+            .collect();
+        // Live: while log 1 is silent, a mark every 30 s, 45 s behind log 0.
+        let (mut live, mut out, mut journal) = (rig.engine(), Output::default(), Vec::new());
+        let (mut stored, mut next, mut marked) = (Vec::new(), [0_u64; 2], from * 1000);
+        let mut saved = live.checkpoint(b"");
+        let (mut from_checkpoint, cut) = ([0_u64; 2], cut.index(items.len()));
+        for (n, item) in items.iter().enumerate() {
+            while marked + 30_000 <= item.arrival && marked < to * 1000 {
+                marked += 30_000;
+                let control = Control::Idle { watermark_ms: EventTime::from_ms(EPOCH + marked - 45_000) };
+                journal.push(Entry { topic: "gps".to_owned(), partition: 1, offset: next[1], control });
+                let mut mark = Batch::default();
+                mark.journal(1, next[1], &control.encode());
+                live.step(&mark, &mut out, &mut ());
+            }
+            if n == cut {
+                (saved, from_checkpoint) = (live.checkpoint(b""), next);
+            }
+            let offset = next[usize::from(item.log)];
+            next[usize::from(item.log)] += 1;
+            let record = LogRecord {
+                topic: "gps".to_owned(),
+                partition: u32::from(item.log),
+                offset,
+                value: Some(item.payload.clone().into_bytes()),
+                ..LogRecord::default()
+            };
+            let mut one = Batch::default();
+            record.push_to(&mut one, item.log);
+            live.step(&one, &mut out, &mut ());
+            stored.push(record);
+        }
+        let chain = Told::of(&live, out).chain;
+        let silent = (EPOCH + from * 1000, EPOCH + to * 1000);
+        prop_assert!(
+            chain.iter().any(|(end, _)| (silent.0 + 60_000..silent.1).contains(&(end + EPOCH))),
+            "marks closed panes: {chain:?}"
+        );
+
+        // Restarted: the journal comes back to its places.
+        let mut again = rig.engine();
+        again.restore(&saved).unwrap();
+        let mut out = Output::default();
+        let mut pending = Pending::new(&journal, |e| Some((e.partition as u16, from_checkpoint[e.partition as usize])));
+        again.step(&pending.begin(2, |log| from_checkpoint[usize::from(log)]), &mut out, &mut ());
+        let rest: Vec<&LogRecord> = stored.iter().filter(|r| r.offset >= from_checkpoint[r.partition as usize]).collect();
+        for part in rest.chunks(batch) {
+            let mut records = Batch::default();
+            part.iter().for_each(|r| r.push_to(&mut records, r.partition as u16));
+            again.step(&pending.weave(records), &mut out, &mut ());
+        }
+        let told = Told::of(&again, out);
+        prop_assert!(chain.ends_with(&told.chain), "{chain:?}\n{:?}", told.chain);
+        prop_assert_eq!(again.digest(), live.digest());
+
+        // Replayed: partition by partition, the marks among the records.
+        let (mut replayed, mut out) = (rig.engine(), Output::default());
+        let mut pending = Pending::new(&journal, |e| Some((e.partition, 0)));
+        let mut exported = Vec::new();
+        stored.sort_by_key(|r| (r.partition, r.offset));
+        for record in stored {
+            while let Some((at, control)) = pending.due(record.partition, record.offset) {
+                exported.push(LogRecord::journalled("gps", record.partition, at, control));
+            }
+            exported.push(record);
+        }
+        while let Some((at, control)) = pending.due(1, next[1]) {
+            exported.push(LogRecord::journalled("gps", 1, at, control));
+        }
+        for part in exported.chunks(batch) {
+            let mut records = Batch::default();
+            part.iter().for_each(|r| r.push_to(&mut records, r.partition as u16));
+            replayed.step(&records, &mut out, &mut ());
+        }
+        prop_assert_eq!(&Told::of(&replayed, out).chain, &chain);
+        prop_assert_eq!(replayed.counts(), live.counts());
+    }
 
     #[test]
     fn wrong_keys_are_told_the_same_however_partitions_interleave(wrong in 0_usize..40, seed: u64, cut: prop::sample::Index) {

@@ -309,10 +309,11 @@ impl Engine {
 
     fn ingest(&mut self, batch: &Batch, decoded: Vec<Option<Result<Decoded, Rejection>>>, out: &mut Output) {
         let mut released: Vec<Released> = self.logs.iter().map(|_| Released::default()).collect();
-        for (record, decoded) in batch.iter().zip(decoded) {
+        for (n, (record, decoded)) in batch.iter().zip(decoded).enumerate() {
             let i = usize::from(record.log);
             let log = &mut self.logs[i];
             match decoded {
+                None if batch.is_journalled(n) => log.ingest.journalled(Control::parse(record.value)),
                 None => log.ingest.control(record.offset, Control::parse(record.value)),
                 Some(Ok(Decoded { event, id })) => {
                     if let Some(id) = id {

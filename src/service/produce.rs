@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::brokers::{self, BrokerArgs};
 use super::pace::{Pace, Speed};
 use super::record::progress;
+use crate::ingest::Control;
 use crate::sink::kafka::{Outgoing, RecordProducer, TopicSpec, ensure_topics};
 use crate::source::event_log::{EventLogReader, LogRecord};
 use crate::source::file;
@@ -213,6 +214,8 @@ impl ProduceArgs {
                     let headers: Vec<(&str, Option<&[u8]>)> = record
                         .headers
                         .iter()
+                        // Here it becomes a record of its partition.
+                        .filter(|(k, _)| k != Control::JOURNAL_HEADER)
                         .map(|(k, v)| (k.as_str(), v.as_deref()))
                         .collect();
                     let outgoing = Outgoing {

@@ -243,7 +243,10 @@ impl ReplayArgs {
                 if record.offset < *next {
                     continue;
                 }
-                *next = record.offset + 1;
+                // One from a journal stands before the record of its offset, which is still to come.
+                if !record.is_journalled() {
+                    *next = record.offset + 1;
+                }
                 record.push_to(&mut batch, log);
                 if batch.len() >= BATCH_RECORDS || (self.speed != Speed::Max && batch.len() >= PACED_RECORDS)
                 {

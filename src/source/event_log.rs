@@ -10,7 +10,8 @@
 //!
 //! `append_time_ms` is the broker's own time and `null` where the topic has none. `value_b64` is `null` for
 //! a tombstone. A key that is not UTF-8 stands in `key_b64`. A header's value is a string, `null`, or
-//! `{"b64":"…"}`; several values of one name form an array. Control records carry `viaflux.control`.
+//! `{"b64":"…"}`; several values of one name form an array. Control records carry `viaflux.control`; one that
+//! stood in a journal carries `viaflux.journal` too, and the offset of the record before which it acts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,12 +27,11 @@ use serde_json::{Map, Value, json};
 
 use super::file::{self, FileError};
 use crate::engine::{Batch, LogIndex, Record};
+use crate::ingest::Control;
 use crate::units::EventTime;
 
 /// Schema name in the first line.
 pub const SCHEMA: &str = "viaflux.log/1";
-/// Message header that marks a control record.
-const CONTROL_HEADER: &str = "viaflux.control";
 /// Longest line read: a record of Kafka's usual limit of 1 MiB, in base64, with room to spare.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 /// Longest first line: 1 MiB.
@@ -125,11 +125,36 @@ pub struct LogRecord {
 impl LogRecord {
     /// Whether it is a control record.
     pub fn is_control(&self) -> bool {
-        self.headers.iter().any(|(name, _)| name == CONTROL_HEADER)
+        self.headers.iter().any(|(name, _)| name == Control::HEADER)
+    }
+
+    /// Whether it stood in a journal: it is no record of its partition, and has no offset of its own.
+    pub fn is_journalled(&self) -> bool {
+        self.is_control()
+            && self
+                .headers
+                .iter()
+                .any(|(name, _)| name == Control::JOURNAL_HEADER)
+    }
+
+    /// A control record from a journal, which acts before the record at `offset`.
+    pub fn journalled(topic: &str, partition: u32, offset: u64, control: Control) -> Self {
+        let mark = |name: &str| (name.to_owned(), Some(b"1".to_vec()));
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+            value: Some(control.encode()),
+            headers: vec![mark(Control::HEADER), mark(Control::JOURNAL_HEADER)],
+            ..Self::default()
+        }
     }
 
     /// Appends it to a batch as a record of `log`.
     pub fn push_to(&self, batch: &mut Batch, log: LogIndex) {
+        if self.is_journalled() {
+            return batch.journal(log, self.offset, self.value.as_deref().unwrap_or_default());
+        }
         batch.push(Record {
             log,
             offset: self.offset,
@@ -678,7 +703,7 @@ mod tests {
                 key: Some(vec![0xff, 0x00]),
                 value: None,
                 headers: vec![
-                    (CONTROL_HEADER.to_owned(), Some(b"1".to_vec())),
+                    (Control::HEADER.to_owned(), Some(b"1".to_vec())),
                     ("twice".to_owned(), Some(b"a".to_vec())),
                     ("twice".to_owned(), None),
                     ("bytes".to_owned(), Some(vec![0xfe])),
