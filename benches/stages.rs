@@ -48,6 +48,7 @@ fn engine(network: &Arc<Network>) -> Engine {
         publish: Default::default(),
         logs: vec![LogSpec {
             name: "bench".to_owned(),
+            source: "bench".to_owned(),
             decoder: Arc::new(decoder(network)),
             feed: Feed::Probe,
             lanes: settings.virtual_partitions,

@@ -7,6 +7,8 @@
 // Helpers outside of #[test] functions.
 #![allow(clippy::unwrap_used)]
 
+#[path = "broker/check.rs"]
+mod check;
 #[path = "broker/commands.rs"]
 mod commands;
 #[path = "broker/connect.rs"]

@@ -17,6 +17,8 @@ mod city;
 mod crash;
 #[path = "live/group.rs"]
 mod group;
+#[path = "live/journal.rs"]
+mod journal;
 #[path = "live/outage.rs"]
 mod outage;
 #[path = "live/outputs.rs"]

@@ -7,15 +7,18 @@
 
 mod scene;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use scene::{EPOCH, Item, Rig, Road, Told, Town, below, draw, measurement, report};
 use viaflux::engine::{Batch, CheckpointError, Output};
-use viaflux::ingest::{Feed, Rejection};
+use viaflux::ingest::{Control, Feed, Rejection, SubjectKey};
 use viaflux::publish::Topic;
+use viaflux::service::journal::{Entry, Pending};
+use viaflux::source::event_log::LogRecord;
+use viaflux::units::EventTime;
 
 /// Logs of vehicles; the sensors' log stands behind them.
 const PROBE_LOGS: u16 = 3;
@@ -259,6 +262,49 @@ fn interleave(items: &[Item], rng: &mut ChaCha8Rng) -> Vec<Item> {
     out
 }
 
+/// Vehicles that report every 10 s for 25 minutes. For the first ten, each record of the first `wrong` vehicles
+/// is dealt to any of the partitions. Returns the records, and what a naive count of the first five minutes
+/// says: vehicles, vehicles in two partitions, and the two least partitions of each of these.
+fn misdealt(town: &Town, wrong: usize, seed: u64) -> (Vec<Item>, (usize, usize, BTreeSet<u16>)) {
+    let road = town.road("abcdhlkjie");
+    let ids = (0..).map(|i| format!("s{i}"));
+    // Only these are in the sample that is watched.
+    let ids = ids.filter(|id| SubjectKey::of(id).0.is_multiple_of(16)).take(40);
+    let (mut items, mut dice) = (Vec::new(), rng(seed));
+    let mut naive: BTreeMap<usize, BTreeSet<u16>> = BTreeMap::new();
+    for (v, id) in ids.enumerate() {
+        for t in (0..1500_i64).step_by(10) {
+            let lost = v < wrong && t < 600;
+            let log = if lost {
+                below(&mut dice, u32::from(PROBE_LOGS)) as u16
+            } else {
+                v as u16 % PROBE_LOGS
+            };
+            let m = (t as f64 * 9.0 + v as f64 * 31.0) % road.length();
+            items.push(Item {
+                log,
+                arrival: t * 1000,
+                payload: report(&id, t * 1000, road.place(m), 9.0, "car"),
+            });
+            if t < 300 {
+                naive.entry(v).or_default().insert(log);
+            }
+        }
+    }
+    items.sort_by_key(|i| i.arrival);
+    let split = naive.values().filter(|p| p.len() > 1);
+    let partitions = split.clone().flat_map(|p| p.iter().copied().take(2)).collect();
+    (items, (naive.len(), split.count(), partitions))
+}
+
+fn split_alerts(told: &Told) -> Vec<serde_json::Value> {
+    let bodies = told.publications.iter().filter(|p| p.topic == Topic::AlertEvent);
+    bodies
+        .map(|p| serde_json::from_slice(p.body.as_ref().unwrap()).unwrap())
+        .filter(|a: &serde_json::Value| a["type"] == "split_identity")
+        .collect()
+}
+
 /// `PROPTEST_CASES` asks for more.
 fn cases(n: u32) -> ProptestConfig {
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
@@ -389,6 +435,131 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(12))]
+
+    /// A log falls silent for minutes and its idle marks stand in a journal: a restart that brings them back to
+    /// their places, and a replay of what `record` exports, give what was told live.
+    #[test]
+    fn marks_in_a_journal_act_at_their_places(seed: u64, batch in 1_usize..200, cut: prop::sample::Index) {
+        let town = town();
+        let rig = Rig::new(&town, vec![Feed::Probe; 2]);
+        let (items, _) = misdealt(&town, 0, seed);
+        let mut dice = rng(seed);
+        let (from, to) = (i64::from(below(&mut dice, 600)), 900 + i64::from(below(&mut dice, 300)));
+        let items: Vec<Item> = items
+            .into_iter()
+            .filter(|i| i.log < 2 && (i.log == 0 || !(from * 1000..to * 1000).contains(&i.arrival)))
+            .collect();
+        // Live: while log 1 is silent, a mark every 30 s, 45 s behind log 0.
+        let (mut live, mut out, mut journal) = (rig.engine(), Output::default(), Vec::new());
+        let (mut stored, mut next, mut marked) = (Vec::new(), [0_u64; 2], from * 1000);
+        let mut saved = live.checkpoint(b"");
+        let (mut from_checkpoint, cut) = ([0_u64; 2], cut.index(items.len()));
+        for (n, item) in items.iter().enumerate() {
+            while marked + 30_000 <= item.arrival && marked < to * 1000 {
+                marked += 30_000;
+                let control = Control::Idle { watermark_ms: EventTime::from_ms(EPOCH + marked - 45_000) };
+                journal.push(Entry { topic: "gps".to_owned(), partition: 1, offset: next[1], control });
+                let mut mark = Batch::default();
+                mark.journal(1, next[1], &control.encode());
+                live.step(&mark, &mut out, &mut ());
+            }
+            if n == cut {
+                (saved, from_checkpoint) = (live.checkpoint(b""), next);
+            }
+            let offset = next[usize::from(item.log)];
+            next[usize::from(item.log)] += 1;
+            let record = LogRecord {
+                topic: "gps".to_owned(),
+                partition: u32::from(item.log),
+                offset,
+                value: Some(item.payload.clone().into_bytes()),
+                ..LogRecord::default()
+            };
+            let mut one = Batch::default();
+            record.push_to(&mut one, item.log);
+            live.step(&one, &mut out, &mut ());
+            stored.push(record);
+        }
+        let chain = Told::of(&live, out).chain;
+        let silent = (EPOCH + from * 1000, EPOCH + to * 1000);
+        prop_assert!(
+            chain.iter().any(|(end, _)| (silent.0 + 60_000..silent.1).contains(&(end + EPOCH))),
+            "marks closed panes: {chain:?}"
+        );
+
+        // Restarted: the journal comes back to its places.
+        let mut again = rig.engine();
+        again.restore(&saved).unwrap();
+        let mut out = Output::default();
+        let mut pending = Pending::new(&journal, |e| Some((e.partition as u16, from_checkpoint[e.partition as usize])));
+        again.step(&pending.begin(2, |log| from_checkpoint[usize::from(log)]), &mut out, &mut ());
+        let rest: Vec<&LogRecord> = stored.iter().filter(|r| r.offset >= from_checkpoint[r.partition as usize]).collect();
+        for part in rest.chunks(batch) {
+            let mut records = Batch::default();
+            part.iter().for_each(|r| r.push_to(&mut records, r.partition as u16));
+            again.step(&pending.weave(records), &mut out, &mut ());
+        }
+        let told = Told::of(&again, out);
+        prop_assert!(chain.ends_with(&told.chain), "{chain:?}\n{:?}", told.chain);
+        prop_assert_eq!(again.digest(), live.digest());
+
+        // Replayed: partition by partition, the marks among the records.
+        let (mut replayed, mut out) = (rig.engine(), Output::default());
+        let mut pending = Pending::new(&journal, |e| Some((e.partition, 0)));
+        let mut exported = Vec::new();
+        stored.sort_by_key(|r| (r.partition, r.offset));
+        for record in stored {
+            while let Some((at, control)) = pending.due(record.partition, record.offset) {
+                exported.push(LogRecord::journalled("gps", record.partition, at, control));
+            }
+            exported.push(record);
+        }
+        while let Some((at, control)) = pending.due(1, next[1]) {
+            exported.push(LogRecord::journalled("gps", 1, at, control));
+        }
+        for part in exported.chunks(batch) {
+            let mut records = Batch::default();
+            part.iter().for_each(|r| r.push_to(&mut records, r.partition as u16));
+            replayed.step(&records, &mut out, &mut ());
+        }
+        prop_assert_eq!(&Told::of(&replayed, out).chain, &chain);
+        prop_assert_eq!(replayed.counts(), live.counts());
+    }
+
+    #[test]
+    fn wrong_keys_are_told_the_same_however_partitions_interleave(wrong in 0_usize..40, seed: u64, cut: prop::sample::Index) {
+        let town = town();
+        let mut rig = Rig::new(&town, vec![Feed::Probe; usize::from(PROBE_LOGS)]);
+        rig.partitioned = true;
+        let (all, (vehicles, split, partitions)) = misdealt(&town, wrong, seed);
+        let plain = rig.run(&all, 8192);
+        let alerts = split_alerts(&plain);
+        let transitions: Vec<&str> = alerts.iter().map(|a| a["transition"].as_str().unwrap()).collect();
+        prop_assert_eq!(split * 100 > vehicles, !alerts.is_empty());
+        if let Some(first) = alerts.first() {
+            let evidence = &first["evidence"];
+            prop_assert_eq!(&evidence["source"], "log");
+            prop_assert_eq!(&evidence["ids_sampled"], vehicles);
+            prop_assert_eq!(&evidence["ids_split"], split);
+            let told: Vec<u16> = serde_json::from_value(evidence["partitions"].clone()).unwrap();
+            prop_assert!(told.iter().eq(&partitions), "{told:?} {partitions:?}");
+            prop_assert_eq!((transitions[0], *transitions.last().unwrap()), ("opened", "resolved"));
+        }
+        let mut dice = rng(seed);
+        for (batch, threads) in [(3, 3), (500, 1)] {
+            let rig = Rig { threads, ..rig.clone() };
+            let batches = rig.batches(&interleave(&all, &mut dice), batch);
+            let cut = cut.index(batches.len());
+            let (mut out, mut first, mut second) = (Output::default(), rig.engine(), rig.engine());
+            batches[..cut].iter().for_each(|b| first.step(b, &mut out, &mut ()));
+            second.restore(&first.checkpoint(b"")).unwrap();
+            batches[cut..].iter().for_each(|b| second.step(b, &mut out, &mut ()));
+            same(&plain, &Told::of(&second, out), &format!("batches of {batch}, {threads} threads"))?;
+        }
+        // Logs that are each all of their source may hold whom they like.
+        rig.partitioned = false;
+        prop_assert!(split_alerts(&rig.run(&all, 8192)).is_empty());
+    }
 
     #[test]
     fn a_damaged_checkpoint_is_refused_and_changes_nothing(fleet in fleet(), flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 40)) {

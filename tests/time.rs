@@ -95,6 +95,7 @@ fn engine(network: &Arc<Network>, threads: usize) -> Engine {
         );
         LogSpec {
             name: format!("log/{i}"),
+            source: "log".to_owned(),
             decoder: Arc::new(decoder),
             feed,
             lanes: 1,

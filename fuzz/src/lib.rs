@@ -239,6 +239,7 @@ pub fn engine() -> Engine {
     let city = City::of(network, &[], &config).expect("the default configuration names no files but the map");
     let log = |name: &str, feed, lanes| LogSpec {
         name: name.to_owned(),
+        source: name.to_owned(),
         decoder: Arc::new(decoder(
             preset("viaflux", feed).expect("the preset has both feeds"),
             None,

@@ -1,11 +1,12 @@
-//! Congestion alerts: a link's condition over panes, with hysteresis, and the life cycle of what it opens
-//! (algorithms §7.1).
+//! Alerts, and those of congestion: a link's condition over panes, with hysteresis, and the life cycle of what
+//! it opens (algorithms §7.1).
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Estimate;
+use super::keying::Keying;
 use super::{AlertSettings, Basis};
 use crate::network::{Link, LinkIndex, Network, SegmentKey};
 use crate::units::{EventTime, MmPerS};
@@ -151,6 +152,20 @@ pub struct Evidence {
     pub window: (EventTime, EventTime),
 }
 
+/// What an alert is about, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum About {
+    /// Traffic on a link.
+    Link {
+        /// Which.
+        link: LinkIndex,
+        /// What it showed.
+        evidence: Evidence,
+    },
+    /// How the records of a source are keyed.
+    Keying(Keying),
+}
+
 /// One revision of an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
@@ -170,10 +185,8 @@ pub struct Alert {
     pub updated_at: EventTime,
     /// When it was over.
     pub ends_at: Option<EventTime>,
-    /// Which link.
-    pub link: LinkIndex,
-    /// What it rests on.
-    pub evidence: Evidence,
+    /// What it is about, and what it rests on.
+    pub about: About,
     /// No data for `stale_min`: held, not known to be over.
     pub stale: bool,
 }
@@ -329,6 +342,10 @@ impl LinkMemory {
         let oldest = 32 - run.leading_zeros();
         let onset = now.plus_ms(-i64::from(oldest) * rule.pane_ms);
         let severity = Severity::of(sight.evidence.delay_ms);
+        let about = About::Link {
+            link,
+            evidence: sight.evidence,
+        };
         let alert = match self.alert.take() {
             Some(old) => Alert {
                 revision: old.revision + 1,
@@ -336,7 +353,7 @@ impl LinkMemory {
                 severity,
                 updated_at: now,
                 ends_at: None,
-                evidence: sight.evidence,
+                about,
                 stale: false,
                 ..old
             },
@@ -354,8 +371,7 @@ impl LinkMemory {
                 starts_at: onset,
                 updated_at: now,
                 ends_at: None,
-                link,
-                evidence: sight.evidence,
+                about,
                 stale: false,
             },
         };
@@ -370,6 +386,14 @@ impl LinkMemory {
         rule: &Rule,
     ) -> Option<Alert> {
         let old = self.alert.clone()?;
+        let About::Link {
+            link,
+            evidence: before,
+        } = old.about
+        else {
+            return None;
+        };
+        let mut evidence = before;
         let stale = latest.is_none_or(|l| now.since(l) >= rule.stale_ms) && sight.is_none_or(|s| !s.fresh);
         let mut next = Alert {
             revision: old.revision + 1,
@@ -379,7 +403,8 @@ impl LinkMemory {
             ..old.clone()
         };
         if let Some(s) = sight.filter(|s| s.fresh) {
-            next.evidence = s.evidence;
+            evidence = s.evidence;
+            next.about = About::Link { link, evidence };
             next.severity = Severity::of(s.evidence.delay_ms);
         }
         if self.free >= rule.close_panes {
@@ -388,7 +413,7 @@ impl LinkMemory {
             return self.tell(next, now);
         }
         let due = self.told.is_none_or(|t| now.since(t) >= rule.update_ms);
-        let moved = next.evidence.ratio_permille.abs_diff(old.evidence.ratio_permille) >= 100;
+        let moved = evidence.ratio_permille.abs_diff(before.ratio_permille) >= 100;
         if next.severity != old.severity || next.stale != old.stale || (due && moved) {
             return self.tell(next, now);
         }

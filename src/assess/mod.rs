@@ -6,6 +6,7 @@
 
 mod alert;
 mod estimate;
+mod keying;
 mod level;
 mod places;
 mod profile;
@@ -18,8 +19,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use alert::{
-    Alert, AlertId, AlertType, CONGESTION_RULE, Evidence, Severity, Transition, subject as link_subject,
+    About, Alert, AlertId, AlertType, CONGESTION_RULE, Evidence, Severity, Transition,
+    subject as link_subject,
 };
+pub use keying::{KEYING_RULE, Keying};
 pub use level::{Basis, Level, Trend};
 pub use places::{Corridor, CorridorTime, Places, Region, RegionIndex, evaluated};
 pub use profile::{Grade, GradeKind, Index, IndexKind, Profile, Side};
@@ -27,11 +30,12 @@ pub use settings::{AlertSettings, RegionSettings, Settings, StateSettings};
 pub use state::SegmentState;
 
 use crate::aggregate::{LOOK_BACK, LinkFlow, PaneFlow, SegmentFlow};
-use crate::locate::PaneIndex;
+use crate::locate::{PaneIndex, Sighting};
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, travel_time_ms};
 use alert::{LinkMemory, PaneView, Rule, Sight};
 use estimate::{Estimate, fuse, variation};
+use keying::SourceMemory;
 
 /// A resolved alert's tombstone follows after this time (design, law 8).
 const TOMBSTONE_MS: i64 = 24 * 3_600_000;
@@ -76,6 +80,8 @@ pub struct Assess {
     pane_ms: i64,
     window_ms: i64,
     rule: Rule,
+    /// Names of the sources whose keying is watched.
+    sources: Vec<String>,
     state: State,
 }
 
@@ -89,17 +95,20 @@ pub struct State {
     resolved: VecDeque<(EventTime, AlertId)>,
     /// Alerts not opened for want of room.
     refused: u64,
+    /// Vehicles sampled for wrong keying, by source.
+    keying: BTreeMap<u16, SourceMemory>,
 }
 
 impl Assess {
-    /// A machine that knows nothing yet.
+    /// A machine that knows nothing yet. `sources` are the sources with several partitions, to which
+    /// [`Assess::sighted`] refers.
     pub fn new(
         network: Arc<Network>,
         settings: Settings,
         profile: Arc<Profile>,
         places: Arc<Places>,
-        pane_ms: i64,
-        window_ms: i64,
+        (pane_ms, window_ms): (i64, i64),
+        sources: Vec<String>,
     ) -> Self {
         let rule = Rule::new(&settings.alert, pane_ms);
         Self {
@@ -110,6 +119,7 @@ impl Assess {
             pane_ms,
             window_ms,
             rule,
+            sources,
             state: State::default(),
         }
     }
@@ -129,13 +139,18 @@ impl Assess {
         &self.state.segments
     }
 
-    /// Open alerts, in order of link.
+    /// Open alerts: those of links in order of link, then those of sources in order of source.
     pub fn open_alerts(&self) -> impl Iterator<Item = &Alert> {
-        self.state
-            .links
-            .values()
-            .filter(|m| m.is_open())
-            .filter_map(|m| m.alert.as_ref())
+        let links = self.state.links.values().filter(|m| m.is_open());
+        let sources = self.state.keying.values().filter_map(SourceMemory::open);
+        links.filter_map(|m| m.alert.as_ref()).chain(sources)
+    }
+
+    /// Takes vehicles seen in `partition` of a source. All sightings of a pane must have come before that pane
+    /// is closed; their order does not matter.
+    pub fn sighted(&mut self, source: u16, partition: u16, sightings: impl Iterator<Item = Sighting>) {
+        let memory = self.state.keying.entry(source).or_default();
+        sightings.for_each(|s| memory.see(s, partition));
     }
 
     /// Alerts that were not opened because `open_alerts_max` was reached.
@@ -167,6 +182,8 @@ impl Assess {
         };
         out.states = self.states(&segments, &links, end);
         out.alerts = self.alerts(&links, end);
+        self.keying(end, &mut out.alerts);
+        out.alerts.sort_unstable_by_key(|a| (a.id, a.revision));
         self.places(&mut out, end);
         while self
             .state
@@ -385,8 +402,23 @@ impl Assess {
         }
         memories.retain(|link, m| !m.is_idle() || links.binary_search_by_key(link, |f| f.link).is_ok());
         self.state.links = memories;
-        out.sort_unstable_by_key(|a| (a.id, a.revision));
         out
+    }
+
+    /// Alerts about the keying of sources, whose windows up to `end` are complete.
+    fn keying(&mut self, end: EventTime, out: &mut Vec<Alert>) {
+        let stale_ms = i64::from(self.settings.alert.stale_min) * 60_000;
+        for (source, memory) in &mut self.state.keying {
+            let from = out.len();
+            let Some(name) = self.sources.get(usize::from(*source)) else {
+                continue;
+            };
+            memory.step(name, end, stale_ms, out);
+            let over = |a: &&Alert| a.transition == Transition::Resolved;
+            self.state
+                .resolved
+                .extend(out[from..].iter().filter(over).map(|a| (end, a.id)));
+        }
     }
 
     /// What a pane shows of a link to its alert: the last two minutes if they hold enough, else the window.

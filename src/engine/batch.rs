@@ -29,6 +29,7 @@ pub struct Record<'a> {
 struct Entry {
     log: LogIndex,
     control: bool,
+    journalled: bool,
     offset: u64,
     append_time: Option<EventTime>,
     key: Range<usize>,
@@ -55,11 +56,36 @@ impl Batch {
         self.entries.push(Entry {
             log: record.log,
             control: record.control,
+            journalled: false,
             offset: record.offset,
             append_time: record.append_time,
             key,
             value,
         });
+    }
+
+    /// Appends a control record that stands in a journal and not in `log`: it acts here, behind what was read and
+    /// before the record at `offset`.
+    pub fn journal(&mut self, log: LogIndex, offset: u64, payload: &[u8]) {
+        self.push(Record {
+            log,
+            offset,
+            append_time: None,
+            control: true,
+            key: &[],
+            value: payload,
+        });
+        if let Some(entry) = self.entries.last_mut() {
+            entry.journalled = true;
+        }
+    }
+
+    /// Whether the record at `i` stands in a journal: its offset is that of the record behind it.
+    ///
+    /// # Panics
+    /// If `i` is not below [`Batch::len`].
+    pub fn is_journalled(&self, i: usize) -> bool {
+        self.entries[i].journalled
     }
 
     /// Says that `log` ends behind the records of this batch: an input that closes its panes.

@@ -66,6 +66,8 @@ impl Stopwatch for () {
 pub struct LogSpec {
     /// Name for people: `topic/partition` or a file.
     pub name: String,
+    /// Whose log it is: the topic of a partition, the file itself. A vehicle must keep to one log of a source.
+    pub source: String,
     /// How its records are decoded.
     pub decoder: Arc<Decoder>,
     /// What it reports.
@@ -146,6 +148,8 @@ pub struct Output {
 pub(super) struct Log {
     pub(super) spec: LogSpec,
     pub(super) ingest: Ingest,
+    /// Source and partition for the watch over keying; `None` for the only log of a source.
+    keyed: Option<(u16, u16)>,
 }
 
 #[derive(Debug)]
@@ -224,14 +228,17 @@ impl Engine {
                 .expect("the operating system starts a handful of threads")
         });
         let network = setup.network;
+        let (sources, keyed) = partitioned(&setup.logs);
         Self {
             config_hash: setup.config_hash,
             logs: setup
                 .logs
                 .into_iter()
-                .map(|spec| Log {
+                .zip(keyed)
+                .map(|(spec, keyed)| Log {
                     ingest: Ingest::new(spec.settings.clone(), spec.lateness_ms),
                     spec,
+                    keyed,
                 })
                 .collect(),
             lanes,
@@ -241,8 +248,8 @@ impl Engine {
                 setup.assess,
                 Arc::clone(&setup.profile),
                 Arc::clone(&setup.places),
-                pane_ms,
-                window_ms,
+                (pane_ms, window_ms),
+                sources,
             ),
             publish: Publish::new(Arc::clone(&network), setup.places, setup.profile, setup.publish),
             next: None,
@@ -302,10 +309,11 @@ impl Engine {
 
     fn ingest(&mut self, batch: &Batch, decoded: Vec<Option<Result<Decoded, Rejection>>>, out: &mut Output) {
         let mut released: Vec<Released> = self.logs.iter().map(|_| Released::default()).collect();
-        for (record, decoded) in batch.iter().zip(decoded) {
+        for (n, (record, decoded)) in batch.iter().zip(decoded).enumerate() {
             let i = usize::from(record.log);
             let log = &mut self.logs[i];
             match decoded {
+                None if batch.is_journalled(n) => log.ingest.journalled(Control::parse(record.value)),
                 None => log.ingest.control(record.offset, Control::parse(record.value)),
                 Some(Ok(Decoded { event, id })) => {
                     if let Some(id) = id {
@@ -370,7 +378,13 @@ impl Engine {
                 let id = self.names.get(&m.vehicle).map_or("", |id| id);
                 out.matches.push(publish::match_json(&self.network, id, &m));
             }
-            located.sightings.clear();
+            match self.logs[usize::from(lane.log)].keyed {
+                Some((source, partition)) if !located.sightings.is_empty() => {
+                    self.assess
+                        .sighted(source, partition, located.sightings.drain(..));
+                }
+                _ => located.sightings.clear(),
+            }
         }
     }
 
@@ -534,4 +548,21 @@ impl Engine {
     pub fn assess(&self) -> &Assess {
         &self.assess
     }
+}
+
+/// The sources of vehicles with several logs, and for each log its source and its place there.
+fn partitioned(logs: &[LogSpec]) -> (Vec<String>, Vec<Option<(u16, u16)>>) {
+    let mut of_source: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, log) in logs.iter().enumerate().filter(|(_, l)| l.feed == Feed::Probe) {
+        of_source.entry(&log.source).or_default().push(i);
+    }
+    let (mut sources, mut keyed) = (Vec::new(), vec![None; logs.len()]);
+    for (name, members) in of_source.into_iter().filter(|(_, m)| m.len() > 1) {
+        for (partition, log) in members.into_iter().enumerate() {
+            // A log's index is a u16, so its source's and its partition's are too.
+            keyed[log] = Some((sources.len() as u16, partition as u16));
+        }
+        sources.push(name.to_owned());
+    }
+    (sources, keyed)
 }

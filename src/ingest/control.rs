@@ -24,6 +24,10 @@ impl Control {
     /// Name of the Kafka header that marks a control record.
     pub const HEADER: &'static str = "viaflux.control";
 
+    /// Name of the header that marks, besides [`Control::HEADER`], one that stands beside its log in a journal: it
+    /// has no offset of its own but acts before the record at the offset named.
+    pub const JOURNAL_HEADER: &'static str = "viaflux.journal";
+
     /// The control record of a payload, `None` if it is none that this version knows.
     ///
     /// A watermark that no event could have is none: it would end the log for good, or overflow.

@@ -145,10 +145,15 @@ impl Ingest {
     pub fn control(&mut self, offset: u64, control: Option<Control>) {
         self.advance(offset);
         self.counts.control += 1;
-        match control {
-            Some(Control::Idle { watermark_ms }) => self.raise(watermark_ms),
-            // Of a later version: counted, and harmless, since only what is known may act.
-            None => {}
+        // One of a later version is counted, and harmless, since only what is known may act.
+        self.journalled(control);
+    }
+
+    /// Takes a control record that stands in the journal, here between two records of the log, of which it is
+    /// none. To take one again changes nothing.
+    pub fn journalled(&mut self, control: Option<Control>) {
+        if let Some(Control::Idle { watermark_ms }) = control {
+            self.raise(watermark_ms);
         }
     }
 

@@ -8,8 +8,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
 use super::track::{Fix, Track};
 use super::{
-    Contribution, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings, Unlocated, booking,
-    kinematics,
+    Contribution, KEYING_WINDOW_MS, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings,
+    Sighting, Unlocated, booking, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentIndex};
@@ -262,10 +262,16 @@ impl Locate {
         self.sweep(fix.time, out);
         self.open = self.first_open(fix.time);
         let key = fix.vehicle;
+        let known = self.state.vehicles.remove(&key);
         if key.0.is_multiple_of(SIGHTING_SHARE) {
-            out.sightings.push(key);
+            let window_of = |time: EventTime| time.ms().div_euclid(KEYING_WINDOW_MS);
+            let window = window_of(fix.time);
+            // The last fix told of its own window: once is enough.
+            if known.as_ref().is_none_or(|v| window_of(v.last.time) != window) {
+                out.sightings.push(Sighting { window, vehicle: key });
+            }
         }
-        let mut vehicle = match self.state.vehicles.remove(&key) {
+        let mut vehicle = match known {
             Some(vehicle) => vehicle,
             None => {
                 self.make_room(out);

@@ -142,6 +142,18 @@ impl LocateCounts {
     }
 }
 
+/// Length of the windows of event time in which a vehicle must keep to one partition, in ms.
+pub const KEYING_WINDOW_MS: i64 = 300_000;
+
+/// A vehicle of the sample that is watched for wrong keying, and where in time it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sighting {
+    /// Event time divided by [`KEYING_WINDOW_MS`], rounded down.
+    pub window: i64,
+    /// Whose fix it was.
+    pub vehicle: SubjectKey,
+}
+
 /// What a lane gives on.
 #[derive(Debug, Default)]
 pub struct Located {
@@ -153,6 +165,6 @@ pub struct Located {
     pub matches: Vec<Match>,
     /// Records refused here: place in the log and reason.
     pub refused: Vec<(u64, Rejection)>,
-    /// Vehicles sampled for wrong keying that were seen.
-    pub sightings: Vec<SubjectKey>,
+    /// Vehicles sampled for wrong keying, each at least once in every window in which it was seen.
+    pub sightings: Vec<Sighting>,
 }

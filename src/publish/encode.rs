@@ -4,10 +4,11 @@
 use serde::Serialize;
 
 use crate::assess::{
-    Alert, CONGESTION_RULE, CorridorTime, Level, Places, Profile, RegionIndex, SegmentState, Transition,
+    About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, RegionIndex,
+    SegmentState, Transition,
 };
 use crate::locate::Match;
-use crate::network::{Network, SegmentFlags, SegmentIndex};
+use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, Position, kph, travel_time_ms};
 
 /// A moment as RFC 3339, formatted without going through the formatter for each of thousands of states.
@@ -207,7 +208,7 @@ struct AlertJson<'a> {
     ends_at: Option<Moment>,
     place: PlaceJson<'a>,
     values: ValuesJson,
-    evidence: EvidenceJson,
+    evidence: EvidenceJson<'a>,
     rule: &'static str,
     rule_version: u32,
     stale: bool,
@@ -215,46 +216,89 @@ struct AlertJson<'a> {
     merged_into: Option<String>,
 }
 
-#[derive(Serialize)]
+/// Where it is; all of it empty for what has no place on the road.
+#[derive(Default, Serialize)]
 struct PlaceJson<'a> {
     name: Option<&'a str>,
     region: Option<&'a str>,
     segment_ids: Vec<String>,
     way_ids: Vec<i64>,
-    head: [f64; 2],
-    tail: [f64; 2],
-    length_m: f64,
+    head: Option<[f64; 2]>,
+    tail: Option<[f64; 2]>,
+    length_m: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct ValuesJson {
-    speed_kph: f64,
-    speed_ratio: f64,
-    delay_s: f64,
+#[serde(untagged)]
+enum ValuesJson {
+    Link {
+        speed_kph: f64,
+        speed_ratio: f64,
+        delay_s: f64,
+    },
+    Keying {
+        split_ratio: f64,
+    },
 }
 
 #[derive(Serialize)]
-struct EvidenceJson {
-    vehicle_count: u32,
-    sample_count: u32,
-    sensor_count: u32,
-    basis: &'static str,
-    confidence: f64,
-    windows: [String; 1],
-    baseline: &'static str,
+#[serde(untagged)]
+enum EvidenceJson<'a> {
+    Link {
+        vehicle_count: u32,
+        sample_count: u32,
+        sensor_count: u32,
+        basis: &'static str,
+        confidence: f64,
+        windows: [String; 1],
+        baseline: &'static str,
+    },
+    Keying {
+        source: &'a str,
+        ids_sampled: u32,
+        ids_split: u32,
+        partitions: &'a [u16],
+        windows: [String; 1],
+    },
 }
 
 /// A revision of an alert as JSON.
 pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> {
-    let link = &network.links()[alert.link as usize];
-    let (first, last) = (link.segments[0], link.segments[link.segments.len() - 1]);
-    let mut way_ids: Vec<i64> = link
-        .segments
-        .iter()
-        .map(|&i| network.segment(i).key.way)
-        .collect();
-    way_ids.dedup();
-    let e = &alert.evidence;
+    let span = |(from, to): (EventTime, EventTime)| [format!("{from}/{to}")];
+    let (place, values, evidence, rule) = match &alert.about {
+        About::Link { link, evidence: e } => (
+            link_place(network, places, *link),
+            ValuesJson::Link {
+                speed_kph: speed_kph(e.speed),
+                speed_ratio: share(e.ratio_permille),
+                delay_s: seconds(e.delay_ms),
+            },
+            EvidenceJson::Link {
+                vehicle_count: e.vehicle_count,
+                sample_count: e.sample_count,
+                sensor_count: e.sensors,
+                basis: e.basis.label(),
+                confidence: share(e.confidence_permille),
+                windows: span(e.window),
+                baseline: "prior",
+            },
+            CONGESTION_RULE,
+        ),
+        About::Keying(k) => (
+            PlaceJson::default(),
+            ValuesJson::Keying {
+                split_ratio: share(k.split_permille()),
+            },
+            EvidenceJson::Keying {
+                source: &k.source,
+                ids_sampled: k.vehicles,
+                ids_split: k.split,
+                partitions: &k.partitions,
+                windows: span(k.window),
+            },
+            KEYING_RULE,
+        ),
+    };
     to_json(&AlertJson {
         schema: "viaflux.alert/1",
         alert_id: alert.id.to_string(),
@@ -268,43 +312,45 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
             .ends_at
             .filter(|_| alert.transition == Transition::Resolved)
             .map(Into::into),
-        place: PlaceJson {
-            name: link.segments.iter().find_map(|&i| network.name(i)),
-            region: places
-                .regions
-                .iter()
-                .find(|r| r.segments.binary_search(&first).is_ok())
-                .map(|r| r.id.as_str()),
-            segment_ids: link
-                .segments
-                .iter()
-                .map(|&i| network.segment(i).key.to_string())
-                .collect(),
-            way_ids,
-            head: lon_lat(network.position_at(last, network.segment(last).length_mm)),
-            tail: lon_lat(network.position_at(first, 0)),
-            length_m: round(link.length_mm as f64 / 1000.0, 1),
-        },
-        values: ValuesJson {
-            speed_kph: speed_kph(e.speed),
-            speed_ratio: share(e.ratio_permille),
-            delay_s: seconds(e.delay_ms),
-        },
-        evidence: EvidenceJson {
-            vehicle_count: e.vehicle_count,
-            sample_count: e.sample_count,
-            sensor_count: e.sensors,
-            basis: e.basis.label(),
-            confidence: share(e.confidence_permille),
-            windows: [format!("{}/{}", e.window.0, e.window.1)],
-            baseline: "prior",
-        },
-        rule: CONGESTION_RULE.0,
-        rule_version: CONGESTION_RULE.1,
+        place,
+        values,
+        evidence,
+        rule: rule.0,
+        rule_version: rule.1,
         stale: alert.stale,
         cause: None,
         merged_into: None,
     })
+}
+
+fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> PlaceJson<'a> {
+    let link = &network.links()[link as usize];
+    let (first, last) = (link.segments[0], link.segments[link.segments.len() - 1]);
+    let mut way_ids: Vec<i64> = link
+        .segments
+        .iter()
+        .map(|&i| network.segment(i).key.way)
+        .collect();
+    way_ids.dedup();
+    PlaceJson {
+        name: link.segments.iter().find_map(|&i| network.name(i)),
+        region: places
+            .regions
+            .iter()
+            .find(|r| r.segments.binary_search(&first).is_ok())
+            .map(|r| r.id.as_str()),
+        segment_ids: link
+            .segments
+            .iter()
+            .map(|&i| network.segment(i).key.to_string())
+            .collect(),
+        way_ids,
+        head: Some(lon_lat(
+            network.position_at(last, network.segment(last).length_mm),
+        )),
+        tail: Some(lon_lat(network.position_at(first, 0))),
+        length_m: Some(round(link.length_mm as f64 / 1000.0, 1)),
+    }
 }
 
 #[derive(Serialize)]

@@ -70,7 +70,7 @@ impl std::fmt::Display for Digest {
 impl Digest {
     /// The digest after a pane. States and transitions stand in the order of their ids.
     ///
-    /// The canonical form is the pane's number and the postcard encoding of its parts: integers only.
+    /// The canonical form is the pane's number and the postcard encoding of its parts: integers, and the names of sources.
     #[must_use]
     fn after(self, pane: &Assessment) -> Self {
         let parts = (&pane.states, &pane.corridors, &pane.regions, &pane.alerts);

@@ -1,29 +1,37 @@
 //! `viaflux check`: is the configuration good, and is what it names there?
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use toml::Value;
 
 use super::city::City;
 use super::cli::{self, Global};
-use super::config::{ConfigError, Loaded, Place, SourceKind};
+use super::config::{Config, ConfigError, Loaded, Place, SinkKind, SourceKind};
 use crate::network::Network;
 use crate::network::sites::{SensorSite, bind, read_sites};
 
 /// Validate the configuration and what it names.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  viaflux check -c config/viaflux.toml\n  \
+                        viaflux check -c config/viaflux.toml --no-brokers\n  \
                         viaflux check -c config/viaflux.toml --offline --json")]
 pub struct CheckArgs {
     /// Check the configuration alone: open no file that it names, ask no broker.
     #[arg(long)]
     pub offline: bool,
+    /// Ask no broker, check everything else.
+    #[arg(long)]
+    pub no_brokers: bool,
     /// Print every value and where it came from.
     #[arg(long)]
     pub show: bool,
@@ -48,9 +56,17 @@ struct Check {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(
+    not(feature = "kafka"),
+    allow(dead_code, reason = "only brokers give warnings or no answer")
+)]
 enum Outcome {
     Good,
+    /// Works, but not as well as it could.
+    Warning,
     Bad,
+    /// Could not be checked.
+    Failed,
     Skipped,
 }
 
@@ -64,8 +80,8 @@ impl CheckArgs {
     /// Checks and prints the report.
     ///
     /// # Errors
-    /// [`ConfigError`] (exit code 78) if the configuration is bad, or something that it names is missing or
-    /// damaged.
+    /// [`ConfigError`] (exit code 78) if the configuration is bad, or something that it names is missing, damaged
+    /// or unfit; another error if no broker answers.
     pub fn run(self, global: &Global) -> anyhow::Result<()> {
         let loaded = global.configure(&[])?;
         let mut report = Report {
@@ -82,6 +98,7 @@ impl CheckArgs {
             values: BTreeMap::new(),
         };
         named(&loaded, self.offline, &mut report.checks);
+        brokers(&loaded.config, &self, &mut report.checks);
         if self.show {
             let root = Value::Table(loaded.effective.clone());
             show(&loaded, &root, &mut Vec::new(), &mut report.values);
@@ -92,12 +109,14 @@ impl CheckArgs {
             report.to_text()
         };
         cli::print(&text)?;
-        let bad = report.checks.iter().filter(|c| c.result == Outcome::Bad).count();
-        if bad > 0 {
-            let s = if bad == 1 { "" } else { "s" };
-            return Err(ConfigError::plain(format!("{bad} check{s} failed, see the report")).into());
+        let count = |outcome| report.checks.iter().filter(|c| c.result == outcome).count();
+        let s = |n| if n == 1 { "" } else { "s" };
+        match (count(Outcome::Bad), count(Outcome::Failed)) {
+            (0, 0) => Ok(()),
+            // Nothing is wrong with the configuration as far as can be told: to try again may help.
+            (0, n) => bail!("{n} check{} could not be made, see the report", s(n)),
+            (n, _) => Err(ConfigError::plain(format!("{n} check{} failed, see the report", s(n))).into()),
         }
-        Ok(())
     }
 }
 
@@ -163,6 +182,34 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     for source in config.source.iter().filter(|s| s.kind == SourceKind::File) {
         for path in source.files().into_iter().filter(|p| *p != Path::new("-")) {
             check(format!("source {}", source.name()), &mut || readable(path));
+        }
+    }
+}
+
+/// Checks what the configuration wants of Kafka, if anything.
+fn brokers(config: &Config, args: &CheckArgs, checks: &mut Vec<Check>) {
+    let wanted = config.source.iter().any(|s| s.kind == SourceKind::Kafka)
+        || config.sink.iter().any(|s| s.kind == SinkKind::Kafka);
+    let reason = match (args.offline, args.no_brokers) {
+        _ if !wanted => return,
+        (true, _) => "--offline",
+        (_, true) => "--no-brokers",
+        _ if cfg!(not(feature = "kafka")) => "this viaflux was built without Kafka",
+        _ => {
+            #[cfg(feature = "kafka")]
+            kafka::ask(config, checks);
+            return;
+        }
+    };
+    checks.push(Check::new("brokers", Outcome::Skipped, reason));
+}
+
+impl Check {
+    fn new(what: impl Into<String>, result: Outcome, detail: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            result,
+            detail: detail.into(),
         }
     }
 }
@@ -237,7 +284,9 @@ impl Report {
         for check in &self.checks {
             let mark = match check.result {
                 Outcome::Good => "ok  ",
+                Outcome::Warning => "warn",
                 Outcome::Bad => "BAD ",
+                Outcome::Failed => "FAIL",
                 Outcome::Skipped => "skip",
             };
             text.push_str(&format!("{mark}  {}: {}\n", check.what, check.detail));

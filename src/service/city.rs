@@ -30,6 +30,22 @@ pub struct City {
     pub profile: Arc<Profile>,
 }
 
+/// Where the records of an input log stand.
+#[derive(Clone, Copy, Debug)]
+pub enum LogDoor<'a> {
+    /// In a partition of a topic.
+    Partition(&'a str, u32),
+    /// In a log that is all of its source: a file, or the simulated city.
+    Whole {
+        /// Its name for people.
+        name: &'a str,
+        /// The columns of a CSV file.
+        header: Option<&'a [String]>,
+        /// Lanes to which its records are dealt by id.
+        lanes: u16,
+    },
+}
+
 impl City {
     /// Loads everything that `config` names.
     ///
@@ -68,7 +84,7 @@ impl City {
         })
     }
 
-    /// An input log of `source`. `header` names the columns of a CSV file, `lanes` is 1 for a partition.
+    /// An input log of `source`.
     ///
     /// # Errors
     /// What is wrong with the source's field mapping.
@@ -76,9 +92,7 @@ impl City {
         &self,
         config: &Config,
         source: &Source,
-        name: String,
-        header: Option<&[String]>,
-        lanes: u16,
+        door: LogDoor<'_>,
         keep_ids: bool,
     ) -> Result<LogSpec> {
         let mapping = source
@@ -91,6 +105,10 @@ impl City {
         let area = Area::around(south_west, north_east, settings.area_margin_m);
         let sensors: Arc<HashSet<SubjectKey>> = Arc::new(self.sites.segments.keys().copied().collect());
         let feed = mapping.feed;
+        let (name, of, header, lanes) = match door {
+            LogDoor::Partition(topic, number) => (format!("{topic}/{number}"), topic.to_owned(), None, 1),
+            LogDoor::Whole { name, header, lanes } => (name.to_owned(), name.to_owned(), header, lanes),
+        };
         if let Some(header) = header {
             for (field, place) in &mapping.fields {
                 if FieldMapping::required(feed).contains(field) && !header.contains(&place.path) {
@@ -105,6 +123,7 @@ impl City {
         let decoder = Decoder::new(mapping, header, settings.clone(), area, sensors).keep_ids(keep_ids);
         Ok(LogSpec {
             name,
+            source: of,
             decoder: Arc::new(decoder),
             feed,
             lanes,

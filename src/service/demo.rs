@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::city::City;
+use super::city::{City, LogDoor};
 use super::cli::Global;
 use super::config::{Config, Source, SourceKind};
 use super::driver::{Driver, Outlet};
@@ -150,7 +150,12 @@ impl DemoArgs {
         let lanes = config.ingest.virtual_partitions;
         let mut logs = Vec::new();
         for source in &config.source {
-            logs.push(city.log(config, source, source.name().to_owned(), None, lanes, false)?);
+            let door = LogDoor::Whole {
+                name: source.name(),
+                header: None,
+                lanes,
+            };
+            logs.push(city.log(config, source, door, false)?);
         }
         let labels = config.source.iter().map(LogLabel::of).collect();
         let engine = Engine::new(city.setup(config, logs, super::threads(self.threads), false));

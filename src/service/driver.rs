@@ -421,7 +421,7 @@ pub fn refused<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<Record<'b>> {
     // Offsets of one log grow within a batch, logs may be mixed.
     batch
         .iter()
-        .find(|r| r.log == refusal.log && r.offset == refusal.offset)
+        .find(|r| r.log == refusal.log && r.offset == refusal.offset && !r.control)
 }
 
 fn sample(log: &str, refusal: &Refusal, payload: Option<&[u8]>) -> serde_json::Value {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
-use super::city::City;
+use super::city::{City, LogDoor};
 use super::config::{Config, SourceKind};
 use super::driver::Driver;
 use super::pace::{Pace, Speed};
@@ -47,8 +47,12 @@ impl Files {
             for path in paths {
                 let input = FileInput::open(&path, mapping.format)?;
                 let name = path.display().to_string();
-                let lanes = config.ingest.virtual_partitions;
-                logs.push(city.log(config, source, name, input.header(), lanes, keep_ids)?);
+                let door = LogDoor::Whole {
+                    name: &name,
+                    header: input.header(),
+                    lanes: config.ingest.virtual_partitions,
+                };
+                logs.push(city.log(config, source, door, keep_ids)?);
                 inputs.push(input);
             }
         }

@@ -1,23 +1,28 @@
 //! The loop around the engine while Kafka is its source: batches in, idle marks and offsets out.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use super::city::City;
-use super::config::{Config, SinkKind, Source, Start as ConfiguredStart};
+use super::city::{City, LogDoor};
+use super::config::{Config, Sink, SinkKind, Source, Start as ConfiguredStart};
 use super::driver::{Driver, Outlet, refused};
 use super::idle::{IDLE_TIMEOUT_MS, IdleWatch};
+use super::journal::{Entry, Journal, Pending};
 use super::run::{kafka_sources, telemetry};
 use super::shell::Shell;
 use super::telemetry::{LogLabel, wall_clock};
 use crate::engine::{Batch, Engine, LogIndex, LogSpec, Output};
+use crate::ingest::Control;
 use crate::publish::Topic;
 use crate::sink::kafka::{DeadLetter, KafkaSink, TopicSpec, ensure_topics};
-use crate::source::kafka::{KafkaConnection, KafkaInput, KafkaSource, SourceEvent, Start, Topics};
+use crate::source::kafka::{
+    Appended, KafkaConnection, KafkaInput, KafkaSource, KafkaSourceError, LogName, SourceEvent, Start, Topics,
+};
 
 /// How often timers are looked at while nothing comes.
 const TICK: Duration = Duration::from_millis(200);
@@ -82,6 +87,38 @@ pub fn inputs(sources: &[&Source]) -> Vec<KafkaInput> {
         .collect()
 }
 
+fn topic_names(sink: &Sink) -> BTreeMap<Topic, String> {
+    BTreeMap::from([
+        (Topic::SegmentState, sink.topics.segment_state.clone()),
+        (Topic::Corridor, sink.topics.corridor.clone()),
+        (Topic::Region, sink.topics.region.clone()),
+        (Topic::AlertEvent, sink.topics.alert_event.clone()),
+        (Topic::AlertState, sink.topics.alert_state.clone()),
+    ])
+}
+
+fn topic_specs<'t>(sink: &Sink, inputs: impl Iterator<Item = &'t str>) -> Vec<TopicSpec> {
+    let names = topic_names(sink);
+    let mut specs: Vec<TopicSpec> = names
+        .iter()
+        .map(|(topic, name)| TopicSpec::output(*topic, name, 1))
+        .collect();
+    if sink.dead_letters {
+        specs.extend(inputs.map(TopicSpec::dead_letters));
+    }
+    specs
+}
+
+/// The topics that a configuration writes to, if any, and whether missing ones are to be created. `inputs` are
+/// the topics that it reads.
+pub(crate) fn output_topics<'t>(
+    config: &Config,
+    inputs: impl Iterator<Item = &'t str>,
+) -> Option<(bool, Vec<TopicSpec>)> {
+    let sink = config.sink.iter().find(|s| s.kind == SinkKind::Kafka)?;
+    Some((sink.create_topics, topic_specs(sink, inputs)))
+}
+
 impl<'a> Live<'a> {
     /// Connects and looks up the topics.
     ///
@@ -118,19 +155,21 @@ impl<'a> Live<'a> {
         let sources = kafka_sources(self.config);
         let mut specs = Vec::new();
         for (log, &k) in self.topics.logs.iter().zip(&self.source_of) {
-            let name = format!("{}/{}", log.topic, log.partition);
-            specs.push(self.city.log(self.config, sources[k], name, None, 1, false)?);
+            let door = LogDoor::Partition(&log.topic, log.partition.unsigned_abs());
+            specs.push(self.city.log(self.config, sources[k], door, false)?);
         }
         Ok(specs)
     }
 
-    /// Runs until `stop`. `driver` makes the driver of an engine with these outlets.
+    /// Runs until `stop`. `driver` makes the driver of an engine with these outlets. `state` is where the journal
+    /// lies.
     ///
     /// # Errors
     /// What ended the run before its time.
     pub fn run(
         self,
         driver: impl FnOnce(Engine, Vec<Box<dyn Outlet>>) -> Result<Driver>,
+        state: Option<&Path>,
         threads: usize,
         stop: &AtomicBool,
     ) -> Result<Driver> {
@@ -150,9 +189,12 @@ impl<'a> Live<'a> {
         let mut driver = driver(engine, outlets)?;
         let logs = self.topics.logs.len();
         let starts = self.topics.logs.iter().map(|log| log.start).collect();
-        let resume: Vec<Option<u64>> = driver.resume(starts).into_iter().map(Some).collect();
+        let begun = driver.resume(starts);
+        let resume: Vec<Option<u64>> = begun.iter().copied().map(Some).collect();
         // Until all partitions are ours. A checkpoint knows watermarks of partitions that another may own now.
         driver.hold(true)?;
+        let (journal, mut pending) = self.journal(state, &begun)?;
+        driver.take(&pending.begin(logs, |log| begun[usize::from(log)]))?;
         let (source, events) = KafkaSource::start(&self.connection, &self.topics.logs, &resume)?;
         self.shell.health.fail("assignment", "no partitions assigned yet");
         self.shell.health.started();
@@ -162,6 +204,10 @@ impl<'a> Live<'a> {
             idle: IdleWatch::new(logs, IDLE_TIMEOUT_MS, wall_clock().ms()),
             owned: vec![false; logs],
             marks: Vec::new(),
+            journal,
+            pending,
+            beside: vec![false; logs],
+            begun,
             committed: Instant::now(),
         };
         let ended = turn.until(&mut driver, &events, stop);
@@ -174,29 +220,27 @@ impl<'a> Live<'a> {
         Ok(driver)
     }
 
+    /// The journal, and what it says of places that are still to come.
+    fn journal(&self, state: Option<&Path>, begun: &[u64]) -> Result<(Option<Journal>, Pending<LogIndex>)> {
+        let (journal, entries) = match state.map(Journal::open).transpose()? {
+            Some((journal, entries)) => (Some(journal), entries),
+            None => (None, Vec::new()),
+        };
+        let pending = Pending::new(&entries, |entry| {
+            let is = |l: &LogName| l.topic == entry.topic && l.partition.unsigned_abs() == entry.partition;
+            let log = self.topics.logs.iter().position(is)?;
+            Some((log as LogIndex, begun[log]))
+        });
+        Ok((journal, pending))
+    }
+
     fn sink(&self) -> Result<Option<KafkaOutlet>> {
         let Some(sink) = self.config.sink.iter().find(|s| s.kind == SinkKind::Kafka) else {
             return Ok(None);
         };
-        let topics = BTreeMap::from([
-            (Topic::SegmentState, sink.topics.segment_state.clone()),
-            (Topic::Corridor, sink.topics.corridor.clone()),
-            (Topic::Region, sink.topics.region.clone()),
-            (Topic::AlertEvent, sink.topics.alert_event.clone()),
-            (Topic::AlertState, sink.topics.alert_state.clone()),
-        ]);
-        let mut specs: Vec<TopicSpec> = topics
-            .iter()
-            .map(|(topic, name)| TopicSpec::output(*topic, name, 1))
-            .collect();
-        if sink.dead_letters {
-            specs.extend(
-                self.topics
-                    .topics
-                    .iter()
-                    .map(|t| TopicSpec::dead_letters(&t.name)),
-            );
-        }
+        let topics = topic_names(sink);
+        let inputs = self.topics.topics.iter().map(|t| t.name.as_str());
+        let specs = topic_specs(sink, inputs);
         let made = ensure_topics(&self.connection, &specs, sink.create_topics)?;
         if !made.is_empty() {
             tracing::info!(topics = %made.join(", "), "created");
@@ -223,7 +267,14 @@ struct Turn<'a> {
     idle: IdleWatch,
     owned: Vec<bool>,
     /// Idle marks on their way to the broker.
-    marks: Vec<Receiver<crate::source::kafka::Appended>>,
+    marks: Vec<Receiver<Appended>>,
+    journal: Option<Journal>,
+    /// What the journal says of places that are not reached yet.
+    pending: Pending<LogIndex>,
+    /// Logs to which we may not write, so that their marks stand in the journal.
+    beside: Vec<bool>,
+    /// Offset at which each log was begun.
+    begun: Vec<u64>,
     committed: Instant,
 }
 
@@ -256,7 +307,7 @@ impl Turn<'_> {
                 for record in batch.iter().filter(|r| !r.control) {
                     spoke[usize::from(record.log)] = true;
                 }
-                driver.take(&batch)?;
+                driver.take(&self.pending.weave(batch))?;
                 let now = wall_clock().ms();
                 for log in (0..spoke.len()).filter(|&l| spoke[l]) {
                     let log = log as LogIndex;
@@ -308,32 +359,87 @@ impl Turn<'_> {
 
     fn tick(&mut self, driver: &mut Driver) -> Result<()> {
         self.live.shell.health.beat();
-        self.marks.retain(|answer| match answer.try_recv() {
-            Ok(Err(error)) => {
-                tracing::error!(
-                    %error,
-                    "an idle mark was not written; a silent partition holds the panes open until this process \
-                     may write to its input topics"
-                );
-                false
+        for answer in std::mem::take(&mut self.marks) {
+            match answer.try_recv() {
+                Ok(Err(error)) => self.unwritten(&error),
+                Ok(Ok(_)) | Err(TryRecvError::Disconnected) => {}
+                Err(TryRecvError::Empty) => self.marks.push(answer),
             }
-            Ok(Ok(_)) | Err(crossbeam_channel::TryRecvError::Disconnected) => false,
-            Err(crossbeam_channel::TryRecvError::Empty) => true,
-        });
+        }
         let engine = driver.engine();
         let watermarks: Vec<_> = (0..self.owned.len())
             .map(|l| engine.watermark(l as LogIndex))
             .collect();
         for (log, control) in self.idle.due(&watermarks, wall_clock().ms()) {
-            if self.owned[usize::from(log)] {
-                self.marks
-                    .push(self.source.append_control(log, &control.encode())?);
+            if !self.owned[usize::from(log)] {
+                continue;
+            }
+            if self.beside[usize::from(log)] {
+                self.put_beside(driver, log, control)?;
+                continue;
+            }
+            match self.source.append_control(log, &control.encode()) {
+                Ok(answer) => self.marks.push(answer),
+                Err(error) => self.unwritten(&error),
             }
         }
         if self.committed.elapsed() >= COMMIT_EVERY {
             self.commit(driver);
         }
         driver.tick()
+    }
+
+    /// An idle mark was not written. Where that is forbidden, the next ones of the topic go to the journal; this one
+    /// does not, for the log may have spoken since.
+    fn unwritten(&mut self, error: &KafkaSourceError) {
+        match error {
+            KafkaSourceError::Control {
+                topic,
+                forbidden: true,
+                ..
+            } if self.journal.is_some() => {
+                let logs = &self.live.topics.logs;
+                for (beside, _) in self
+                    .beside
+                    .iter_mut()
+                    .zip(logs)
+                    .filter(|(_, l)| l.topic == *topic)
+                {
+                    *beside = true;
+                }
+                tracing::warn!(
+                    %error,
+                    "idle marks of this topic go to the journal in the state folder; `viaflux record --state` \
+                     exports them"
+                );
+            }
+            _ => tracing::error!(
+                %error,
+                "an idle mark was not written; a silent partition holds the panes open until this process may \
+                 write to its input topics, or has a journal (--state)"
+            ),
+        }
+    }
+
+    /// Puts an idle mark into the journal, and lets it act.
+    fn put_beside(&mut self, driver: &mut Driver, log: LogIndex, control: Control) -> Result<()> {
+        let Some(journal) = &mut self.journal else {
+            return Ok(());
+        };
+        let name = &self.live.topics.logs[usize::from(log)];
+        let entry = Entry {
+            topic: name.topic.clone(),
+            partition: name.partition.unsigned_abs(),
+            offset: driver.engine().next_offset(log).max(self.begun[usize::from(log)]),
+            control,
+        };
+        if let Err(error) = journal.append(&entry) {
+            tracing::error!(%error, "an idle mark was not written; the panes wait");
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.journal(log, entry.offset, &control.encode());
+        driver.take(&batch)
     }
 
     /// Hints at the offsets; nothing rests on them, but lag is shown by them.

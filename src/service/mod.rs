@@ -13,6 +13,7 @@ pub mod driver;
 pub mod evaluate;
 pub mod files;
 pub mod idle;
+pub mod journal;
 #[cfg(feature = "kafka")]
 pub mod live;
 pub mod log;

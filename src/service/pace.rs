@@ -38,27 +38,34 @@ impl FromStr for Speed {
 #[derive(Debug)]
 pub struct Pace {
     speed: Speed,
-    begin: Option<(EventTime, Instant)>,
+    /// Wall and event time of the last moment that was due.
+    last: Option<(Instant, EventTime)>,
 }
 
 impl Pace {
     /// A pace that begins with the first moment it is told.
     pub fn new(speed: Speed) -> Self {
-        Self { speed, begin: None }
+        Self { speed, last: None }
     }
 
-    /// Waits until `now` is due, or until `stop`.
+    /// Waits until `now` is due, or until `stop`. A moment before the last one is due at once.
     pub fn wait(&mut self, now: Option<EventTime>, stop: &AtomicBool) {
         let (Speed::Times(times), Some(now)) = (self.speed, now) else {
             return;
         };
-        let (first, since) = *self.begin.get_or_insert((now, Instant::now()));
-        let due = Duration::from_secs_f64(now.since(first).max(0) as f64 / 1000.0 / times);
-        while let Some(rest) = due.checked_sub(since.elapsed())
-            && !rest.is_zero()
-            && !stop.load(Ordering::Relaxed)
-        {
-            std::thread::sleep(rest.min(NAP));
+        let (wall, before) = *self.last.get_or_insert((Instant::now(), now));
+        if now <= before {
+            return;
+        }
+        // From due time to due time, so that no error adds up.
+        let due = wall + Duration::from_secs_f64(now.since(before) as f64 / 1000.0 / times);
+        self.last = Some((due, now));
+        while !stop.load(Ordering::Relaxed) {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(NAP));
         }
     }
 }
@@ -72,18 +79,27 @@ mod tests {
         assert_eq!("max".parse(), Ok(Speed::Max));
         assert_eq!("10".parse(), Ok(Speed::Times(10.0)));
         assert_eq!("2.5x".parse(), Ok(Speed::Times(2.5)));
-        for bad in ["0", "-1", "fast", "inf", ""] {
+        for bad in ["0", "-1", "fast", "inf", "nan", ""] {
             assert!(bad.parse::<Speed>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_pace_keeps_event_time_behind_wall_time() {
-        let stop = AtomicBool::new(false);
-        let mut pace = Pace::new(Speed::Times(100.0));
-        let begin = Instant::now();
-        pace.wait(Some(EventTime::from_ms(0)), &stop);
-        pace.wait(Some(EventTime::from_ms(5_000)), &stop);
-        assert!(begin.elapsed() >= Duration::from_millis(50));
+    fn the_pace_is_that_of_the_events() {
+        let mut pace = Pace::new(Speed::Times(10.0));
+        let (stop, begun) = (AtomicBool::new(false), Instant::now());
+        for time in [0, 1000, 500, 2000, 3000] {
+            pace.wait(Some(EventTime::from_ms(time)), &stop);
+        }
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_millis(300) && took < Duration::from_millis(900),
+            "{took:?}"
+        );
+        let (mut unpaced, begun) = (Pace::new(Speed::Max), Instant::now());
+        for time in [0, 3_600_000] {
+            unpaced.wait(Some(EventTime::from_ms(time)), &stop);
+        }
+        assert!(begun.elapsed() < Duration::from_millis(100));
     }
 }

@@ -4,19 +4,22 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
 use super::brokers::{self, BrokerArgs};
+use super::pace::{Pace, Speed};
 use super::record::progress;
+use crate::ingest::Control;
 use crate::sink::kafka::{Outgoing, RecordProducer, TopicSpec, ensure_topics};
-use crate::source::event_log::{EventLogReader, LogRecord, open_lines};
+use crate::source::event_log::{EventLogReader, LogRecord};
+use crate::source::file;
 use crate::source::kafka::{KafkaConnection, partition_counts};
+use crate::units::EventTime;
 
 const PROBE_TOPIC: &str = "traffic.probe.position.v1";
 const SENSOR_TOPIC: &str = "traffic.sensor.measurement.v1";
@@ -28,29 +31,6 @@ const TIME_FIELDS: [&str; 4] = ["event_time", "ts", "collection_interval_end_dat
 /// one wrong clock must not stop the pace.
 const JUMP_MS: i64 = 60_000;
 const AGREEING: u32 = 3;
-
-/// How fast to produce.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Speed {
-    /// As fast as Kafka takes it.
-    Max,
-    /// This many times as fast as it happened.
-    Times(f64),
-}
-
-impl FromStr for Speed {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "max" {
-            return Ok(Self::Max);
-        }
-        match text.parse::<f64>() {
-            Ok(times) if times.is_finite() && times > 0.0 => Ok(Self::Times(times)),
-            _ => Err("want `max` or a number above 0, such as 1 or 10".to_owned()),
-        }
-    }
-}
 
 /// Send event logs or files of events to Kafka.
 #[derive(Clone, Debug, Args)]
@@ -138,7 +118,7 @@ impl ProduceArgs {
             for path in paths {
                 let kind = Kind::Lines {
                     path: path.clone(),
-                    lines: open_lines(path)?,
+                    lines: file::open(path)?,
                     line: 0,
                     topic: self.topic.clone().unwrap_or_else(|| topic.to_owned()),
                     key_field: self.key_field.clone().unwrap_or_else(|| key.to_owned()),
@@ -212,7 +192,7 @@ impl ProduceArgs {
             else {
                 break;
             };
-            pace.wait(input.clock.now, stop);
+            pace.wait(input.clock.now.map(EventTime::from_ms), stop);
             let control = input.control;
             if let Some(record) = &input.record {
                 if control && self.repartition {
@@ -234,6 +214,8 @@ impl ProduceArgs {
                     let headers: Vec<(&str, Option<&[u8]>)> = record
                         .headers
                         .iter()
+                        // Here it becomes a record of its partition.
+                        .filter(|(k, _)| k != Control::JOURNAL_HEADER)
                         .map(|(k, v)| (k.as_str(), v.as_deref()))
                         .collect();
                     let outgoing = Outgoing {
@@ -426,57 +408,9 @@ impl Clock {
     }
 }
 
-/// Holds records back until they are due.
-#[derive(Debug)]
-struct Pace {
-    speed: Speed,
-    /// Wall and event time of the last record that was due.
-    last: Option<(Instant, i64)>,
-}
-
-impl Pace {
-    fn new(speed: Speed) -> Self {
-        Self { speed, last: None }
-    }
-
-    fn wait(&mut self, time: Option<i64>, stop: &AtomicBool) {
-        let (Speed::Times(times), Some(time)) = (self.speed, time) else {
-            return;
-        };
-        let Some((wall, event)) = self.last else {
-            self.last = Some((Instant::now(), time));
-            return;
-        };
-        if time <= event {
-            return;
-        }
-        // Step by step from due time to due time, so that no error adds up and a clock that was set back
-        // does not wait for its old future.
-        let step = Duration::from_secs_f64((time - event) as f64 / 1000.0 / times);
-        let due = wall + step;
-        self.last = Some((due, time));
-        while !stop.load(Ordering::Relaxed) {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(100)));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn speed_is_max_or_a_positive_number() {
-        assert_eq!("max".parse(), Ok(Speed::Max));
-        assert_eq!("2.5".parse(), Ok(Speed::Times(2.5)));
-        for wrong in ["0", "-1", "nan", "inf", "fast"] {
-            assert!(wrong.parse::<Speed>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn the_time_is_found_in_any_of_the_usual_fields() {
@@ -513,25 +447,5 @@ mod tests {
             clock.tell(Some(time));
         }
         assert_eq!(clock.now, Some(30));
-    }
-
-    #[test]
-    fn the_pace_is_that_of_the_events() {
-        let mut pace = Pace::new(Speed::Times(10.0));
-        let stop = AtomicBool::new(false);
-        let begun = Instant::now();
-        for time in [0, 1000, 500, 2000, 3000] {
-            pace.wait(Some(time), &stop);
-        }
-        let took = begun.elapsed();
-        assert!(
-            took >= Duration::from_millis(300) && took < Duration::from_millis(900),
-            "{took:?}"
-        );
-        let mut unpaced = Pace::new(Speed::Max);
-        let begun = Instant::now();
-        unpaced.wait(Some(0), &stop);
-        unpaced.wait(Some(3_600_000), &stop);
-        assert!(begun.elapsed() < Duration::from_millis(100));
     }
 }

@@ -12,6 +12,7 @@ use rdkafka::message::Message;
 use serde_json::Map;
 
 use super::brokers::{self, BrokerArgs};
+use super::journal::{self, Pending};
 use crate::source::event_log::{EventLogWriter, LogHeader, LogRecord, LogSource};
 use crate::source::kafka::{
     self, KafkaConnection, KafkaInput, KafkaSource, LogRange, Next, RangeReader, Start,
@@ -37,6 +38,10 @@ pub struct RecordArgs {
     /// Go on with what comes, until Ctrl-C.
     #[arg(long)]
     follow: bool,
+    /// State folder of a `run` that may not write to these topics: the idle marks in its journal stand in the event
+    /// log where they acted.
+    #[arg(long, value_name = "DIR", conflicts_with = "follow")]
+    state: Option<PathBuf>,
     /// File to write; `.zst` or `.gz` compress it, `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -53,6 +58,8 @@ pub struct Recording {
     pub to: Option<Start>,
     /// Go on until told to stop.
     pub follow: bool,
+    /// State folder whose journal is exported too.
+    pub state: Option<PathBuf>,
     /// File.
     pub output: PathBuf,
 }
@@ -69,6 +76,7 @@ impl RecordArgs {
             from: self.from,
             to: self.to,
             follow: self.follow,
+            state: self.state,
             output: self.output,
         };
         let stop = brokers::stop_on_interrupt().context("watching for Ctrl-C")?;
@@ -135,9 +143,22 @@ pub fn record(connection: &KafkaConnection, recording: &Recording, stop: &Atomic
     let bar = progress(total);
     let mut reader = RangeReader::open(connection, &ranges)?;
     let mut record = LogRecord::default();
+    let entries = match &recording.state {
+        Some(dir) => journal::read(dir)?,
+        None => Vec::new(),
+    };
+    let mut pending = Pending::new(&entries, |entry| {
+        let place = place_of(&ranges, &entry.topic, entry.partition)?;
+        Some((place, ranges[place].from))
+    });
     while !stop.load(Ordering::Relaxed) {
         match reader.next(Duration::from_millis(100))? {
-            Next::Done => break,
+            Next::Done => {
+                for (place, range) in ranges.iter().enumerate() {
+                    export(&mut pending, &mut writer, place, range, range.to.unwrap_or(0))?;
+                }
+                break;
+            }
             Next::Nothing => {}
             Next::Message(message) => {
                 record.topic.clear();
@@ -149,6 +170,9 @@ pub fn record(connection: &KafkaConnection, recording: &Recording, stop: &Atomic
                 record.value = message.payload().map(<[u8]>::to_vec);
                 record.headers = brokers::headers(&message);
                 drop(message);
+                if let Some(place) = place_of(&ranges, &record.topic, record.partition) {
+                    export(&mut pending, &mut writer, place, &ranges[place], record.offset)?;
+                }
                 writer.write(&record)?;
                 bar.inc(1);
             }
@@ -156,6 +180,27 @@ pub fn record(connection: &KafkaConnection, recording: &Recording, stop: &Atomic
     }
     bar.finish_and_clear();
     Ok(writer.finish()?)
+}
+
+fn place_of(ranges: &[LogRange], topic: &str, partition: u32) -> Option<usize> {
+    ranges
+        .iter()
+        .position(|r| r.topic == topic && r.partition.unsigned_abs() == partition)
+}
+
+/// Writes the entries of a journal that act in `range` before the record at `offset`.
+fn export(
+    pending: &mut Pending<usize>,
+    writer: &mut EventLogWriter,
+    place: usize,
+    range: &LogRange,
+    offset: u64,
+) -> anyhow::Result<()> {
+    while let Some((at, control)) = pending.due(place, offset) {
+        let partition = range.partition.unsigned_abs();
+        writer.write(&LogRecord::journalled(&range.topic, partition, at, control))?;
+    }
+    Ok(())
 }
 
 /// A bar if the number of records is known, else a counter; nothing where nobody watches.

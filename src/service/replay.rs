@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::city::City;
+use super::city::{City, LogDoor};
 use super::cli::{Global, UsageError};
 use super::config::{Config, Source, SourceKind};
 use super::driver::Driver;
@@ -207,8 +207,8 @@ impl ReplayArgs {
         for recorded in &header.sources {
             let source = self.source_of(config, &recorded.topic)?;
             for partition in 0..recorded.partitions {
-                let name = format!("{}/{partition}", recorded.topic);
-                logs.push(city.log(config, &source, name, None, 1, self.matches)?);
+                let door = LogDoor::Partition(&recorded.topic, partition);
+                logs.push(city.log(config, &source, door, self.matches)?);
             }
         }
         let engine = Engine::new(city.setup(config, logs, threads, self.matches));
@@ -243,7 +243,10 @@ impl ReplayArgs {
                 if record.offset < *next {
                     continue;
                 }
-                *next = record.offset + 1;
+                // One from a journal stands before the record of its offset, which is still to come.
+                if !record.is_journalled() {
+                    *next = record.offset + 1;
+                }
                 record.push_to(&mut batch, log);
                 if batch.len() >= BATCH_RECORDS || (self.speed != Speed::Max && batch.len() >= PACED_RECORDS)
                 {

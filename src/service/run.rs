@@ -131,6 +131,7 @@ impl RunArgs {
     ) -> Result<Driver> {
         super::live::Live::open(config, city, shell)?.run(
             |engine, outlets| Ok(self.driver(config, engine, outlets)?.timed(wall_clock)),
+            self.state.as_deref(),
             threads,
             stop,
         )

@@ -497,26 +497,29 @@ impl TopicSpec {
         }
     }
 
+    /// Its `cleanup.policy`.
+    pub const fn cleanup_policy(&self) -> &'static str {
+        match self.cleanup {
+            Cleanup::Delete(_) => "delete",
+            Cleanup::Compact => "compact",
+            Cleanup::CompactDelete(_) => "compact,delete",
+        }
+    }
+
     fn settings(&self) -> Vec<(&'static str, String)> {
-        let mut settings = match self.cleanup {
-            Cleanup::Delete(ms) => {
-                vec![
-                    ("cleanup.policy", "delete".to_owned()),
-                    ("retention.ms", ms.to_string()),
-                ]
-            }
-            Cleanup::Compact => vec![("cleanup.policy", "compact".to_owned())],
-            Cleanup::CompactDelete(ms) => {
-                vec![
-                    ("cleanup.policy", "compact,delete".to_owned()),
-                    ("retention.ms", ms.to_string()),
-                ]
-            }
-        };
+        let mut settings = vec![("cleanup.policy", self.cleanup_policy().to_owned())];
+        if let Cleanup::Delete(ms) | Cleanup::CompactDelete(ms) = self.cleanup {
+            settings.push(("retention.ms", ms.to_string()));
+        }
         if self.log_append_time {
             settings.push(("message.timestamp.type", "LogAppendTime".to_owned()));
         }
         settings
+    }
+
+    /// Whether it must keep the newest record of each key.
+    pub fn is_compacted(&self) -> bool {
+        !matches!(self.cleanup, Cleanup::Delete(_))
     }
 
     /// The command by which an operator makes it.

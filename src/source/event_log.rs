@@ -10,12 +10,13 @@
 //!
 //! `append_time_ms` is the broker's own time and `null` where the topic has none. `value_b64` is `null` for
 //! a tombstone. A key that is not UTF-8 stands in `key_b64`. A header's value is a string, `null`, or
-//! `{"b64":"…"}`; several values of one name form an array. Control records carry `viaflux.control`.
+//! `{"b64":"…"}`; several values of one name form an array. Control records carry `viaflux.control`; one that
+//! stood in a journal carries `viaflux.journal` too, and the offset of the record before which it acts.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -24,13 +25,13 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::file::{self, FileError};
 use crate::engine::{Batch, LogIndex, Record};
+use crate::ingest::Control;
 use crate::units::EventTime;
 
 /// Schema name in the first line.
 pub const SCHEMA: &str = "viaflux.log/1";
-/// Message header that marks a control record.
-const CONTROL_HEADER: &str = "viaflux.control";
 /// Longest line read: a record of Kafka's usual limit of 1 MiB, in base64, with room to spare.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 /// Longest first line: 1 MiB.
@@ -124,11 +125,36 @@ pub struct LogRecord {
 impl LogRecord {
     /// Whether it is a control record.
     pub fn is_control(&self) -> bool {
-        self.headers.iter().any(|(name, _)| name == CONTROL_HEADER)
+        self.headers.iter().any(|(name, _)| name == Control::HEADER)
+    }
+
+    /// Whether it stood in a journal: it is no record of its partition, and has no offset of its own.
+    pub fn is_journalled(&self) -> bool {
+        self.is_control()
+            && self
+                .headers
+                .iter()
+                .any(|(name, _)| name == Control::JOURNAL_HEADER)
+    }
+
+    /// A control record from a journal, which acts before the record at `offset`.
+    pub fn journalled(topic: &str, partition: u32, offset: u64, control: Control) -> Self {
+        let mark = |name: &str| (name.to_owned(), Some(b"1".to_vec()));
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+            value: Some(control.encode()),
+            headers: vec![mark(Control::HEADER), mark(Control::JOURNAL_HEADER)],
+            ..Self::default()
+        }
     }
 
     /// Appends it to a batch as a record of `log`.
     pub fn push_to(&self, batch: &mut Batch, log: LogIndex) {
+        if self.is_journalled() {
+            return batch.journal(log, self.offset, self.value.as_deref().unwrap_or_default());
+        }
         batch.push(Record {
             log,
             offset: self.offset,
@@ -297,47 +323,6 @@ impl<'de> Visitor<'de> for HeaderValues<'_> {
     }
 }
 
-/// Opens a file, or standard input for `-`.
-fn open_raw(path: &Path) -> std::io::Result<Box<dyn Read + Send>> {
-    Ok(if path.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(path)?)
-    })
-}
-
-/// Undoes zstd or gzip, told by the magic bytes, so that standard input and odd names work.
-fn decompressed(raw: Box<dyn Read + Send>) -> std::io::Result<Box<dyn BufRead + Send>> {
-    let mut raw = BufReader::with_capacity(1 << 18, raw);
-    let start = raw.fill_buf()?;
-    Ok(if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
-        decoder.window_log_max(WINDOW_LOG_MAX)?;
-        Box::new(BufReader::with_capacity(1 << 18, decoder))
-    } else if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(BufReader::with_capacity(
-            1 << 18,
-            flate2::bufread::MultiGzDecoder::new(raw),
-        ))
-    } else {
-        Box::new(raw)
-    })
-}
-
-/// Opens a file of lines (`-`: standard input), compressed with zstd or gzip or not.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn open_lines(path: &Path) -> Result<Box<dyn BufRead + Send>, EventLogError> {
-    open_raw(path)
-        .and_then(decompressed)
-        .map_err(|error| EventLogError::Io {
-            doing: "opening",
-            path: path.to_owned(),
-            error,
-        })
-}
-
 /// Reads a log from its beginning to its end.
 pub struct EventLogReader {
     path: PathBuf,
@@ -362,12 +347,9 @@ impl EventLogReader {
     /// # Errors
     /// The file cannot be read, or is no event log.
     pub fn open(path: &Path) -> Result<Self, EventLogError> {
-        let raw = open_raw(path).map_err(|error| EventLogError::Io {
-            doing: "opening",
-            path: path.to_owned(),
-            error,
-        })?;
-        Self::from_read(path, raw)
+        let input = file::open_within(path, WINDOW_LOG_MAX)
+            .map_err(|FileError { doing, path, error }| EventLogError::Io { doing, path, error })?;
+        Self::of(path, input)
     }
 
     /// As [`EventLogReader::open`], from any bytes; `path` only names them in errors.
@@ -375,12 +357,15 @@ impl EventLogReader {
     /// # Errors
     /// The bytes are no event log.
     pub fn from_read(path: &Path, raw: Box<dyn Read + Send>) -> Result<Self, EventLogError> {
-        let io = |error| EventLogError::Io {
+        let input = file::unpack(raw, WINDOW_LOG_MAX).map_err(|error| EventLogError::Io {
             doing: "reading",
             path: path.to_owned(),
             error,
-        };
-        let input = decompressed(raw).map_err(io)?;
+        })?;
+        Self::of(path, input)
+    }
+
+    fn of(path: &Path, input: Box<dyn BufRead + Send>) -> Result<Self, EventLogError> {
         let header = LogHeader::new(Vec::new());
         let mut reader = Self {
             path: path.to_owned(),
@@ -718,7 +703,7 @@ mod tests {
                 key: Some(vec![0xff, 0x00]),
                 value: None,
                 headers: vec![
-                    (CONTROL_HEADER.to_owned(), Some(b"1".to_vec())),
+                    (Control::HEADER.to_owned(), Some(b"1".to_vec())),
                     ("twice".to_owned(), Some(b"a".to_vec())),
                     ("twice".to_owned(), None),
                     ("bytes".to_owned(), Some(vec![0xfe])),

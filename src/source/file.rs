@@ -18,6 +18,9 @@ const AHEAD: usize = 4;
 /// Of a longer line only this much is kept: enough for ingest to see that it is too long.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// Greatest window of a zstd frame, as a power of two: 128 MiB, so that files of `zstd --long` can be read.
+const WINDOW_LOG_MAX: u32 = 27;
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} {path}: {error}")]
@@ -36,6 +39,11 @@ pub struct FileError {
 /// # Errors
 /// [`FileError`] if it cannot be opened or its first bytes not be read.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FileError> {
+    open_within(path, WINDOW_LOG_MAX)
+}
+
+/// As [`open`], with windows of zstd frames up to `window_log_max`, as a power of two.
+pub(super) fn open_within(path: &Path, window_log_max: u32) -> Result<Box<dyn BufRead + Send>, FileError> {
     let fail = |doing| {
         move |error| FileError {
             doing,
@@ -48,20 +56,19 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FileError> {
     } else {
         Box::new(File::open(path).map_err(fail("opening"))?)
     };
-    unpack(raw).map_err(fail("reading"))
+    unpack(raw, window_log_max).map_err(fail("reading"))
 }
 
 /// Unpacks a stream by its magic bytes, so that standard input and odd names work.
 ///
 /// # Errors
 /// What reading its first bytes gave.
-pub fn unpack(raw: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
+pub(super) fn unpack(raw: Box<dyn Read + Send>, window_log_max: u32) -> io::Result<Box<dyn BufRead + Send>> {
     let mut raw = BufReader::with_capacity(1 << 18, raw);
     let start = raw.fill_buf()?;
     Ok(if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
-        // Frames that ask for more than 128 MiB of window are refused.
-        decoder.window_log_max(27)?;
+        decoder.window_log_max(window_log_max)?;
         Box::new(BufReader::with_capacity(1 << 18, decoder))
     } else if start.starts_with(&[0x1f, 0x8b]) {
         Box::new(BufReader::with_capacity(
@@ -313,7 +320,7 @@ mod tests {
         encoder.finish().unwrap();
         for packed in [plain.clone(), zst, gz] {
             let mut out = Vec::new();
-            unpack(Box::new(io::Cursor::new(packed)))
+            unpack(Box::new(io::Cursor::new(packed)), WINDOW_LOG_MAX)
                 .unwrap()
                 .read_to_end(&mut out)
                 .unwrap();

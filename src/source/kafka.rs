@@ -26,11 +26,11 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 
 use self::callbacks::{Context, Shared, as_u64};
 pub(crate) use self::callbacks::{append_time, is_control};
-use self::connection::client_error;
 pub use self::connection::{KafkaConnection, KafkaSourceError};
-pub use self::enquiry::partition_counts;
+use self::connection::{client_error, is_forbidden};
 pub(crate) use self::enquiry::wait;
 use self::enquiry::{Enquiry, timestamp_types, wall_ms};
+pub use self::enquiry::{partition_counts, topic_settings};
 use self::poller::{CHANNEL_EVENTS_MAX, Command, Poller};
 pub use self::ranges::{LogRange, Next, RangeReader};
 use crate::engine::{Batch, LogIndex};
@@ -339,7 +339,7 @@ impl KafkaSource {
     }
 
     /// Appends a control record to an input partition. The receiver yields its offset, or why it was not
-    /// written (the caller then keeps it in the checkpoint's journal).
+    /// written (where it is forbidden, the caller keeps it in the journal).
     ///
     /// # Errors
     /// The producer cannot be made, or its queue is full.
@@ -354,6 +354,7 @@ impl KafkaSource {
             .ok_or_else(|| KafkaSourceError::Control {
                 topic: "?".to_owned(),
                 partition: -1,
+                forbidden: false,
                 reason: format!("there is no log {log}"),
             })?;
         let producer = match &self.control {
@@ -380,6 +381,13 @@ impl KafkaSource {
             .map_err(|(error, _)| KafkaSourceError::Control {
                 topic: name.topic.clone(),
                 partition: name.partition,
+                // After a first refusal librdkafka refuses at once, and without a right to write anything at all
+                // the producer as a whole has failed.
+                forbidden: error
+                    .rdkafka_error_code()
+                    .into_iter()
+                    .chain(producer.client().fatal_error().map(|(code, _)| code))
+                    .any(is_forbidden),
                 reason: error.to_string(),
             })?;
         Ok(answer)
@@ -436,6 +444,7 @@ impl ProducerContext for ControlContext {
             Err((error, message)) => Err(KafkaSourceError::Control {
                 topic: message.topic().to_owned(),
                 partition: message.partition(),
+                forbidden: error.rdkafka_error_code().is_some_and(is_forbidden),
                 reason: error.to_string(),
             }),
         };

@@ -40,6 +40,7 @@ fn recorded(brokers: &str, topics: &[&str], output: &Path) -> Vec<LogRecord> {
         from: Start::Earliest,
         to: None,
         follow: false,
+        state: None,
         output: output.to_owned(),
     };
     let written = record(&connection(brokers, ""), &recording, &AtomicBool::new(false)).unwrap();

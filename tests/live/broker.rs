@@ -88,6 +88,7 @@ impl Broker {
             from: Start::Earliest,
             to: None,
             follow: false,
+            state: None,
             output: output.clone(),
         };
         record(&self.connection(), &recording, &AtomicBool::new(false)).unwrap();

@@ -138,7 +138,7 @@ pub(crate) fn replay(run: &Run, log: &Path, out: &Path, arguments: &[&str]) -> V
 }
 
 /// The digest of a chain after the pane that ended at `end`; there must be one, and one only.
-fn at(chain: &str, end: &str) -> Value {
+pub(crate) fn at(chain: &str, end: &str) -> Value {
     let lines = chain
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());

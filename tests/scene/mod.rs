@@ -204,6 +204,8 @@ pub(crate) struct Rig {
     pub(crate) ingest: ingest::Settings,
     pub(crate) aggregate: aggregate::Settings,
     pub(crate) every_pane: bool,
+    /// Whether the logs of vehicles are partitions of one source.
+    pub(crate) partitioned: bool,
 }
 
 impl Rig {
@@ -219,6 +221,7 @@ impl Rig {
             ingest: ingest::Settings::default(),
             aggregate: aggregate::Settings::default(),
             every_pane: false,
+            partitioned: false,
         }
     }
 
@@ -234,6 +237,11 @@ impl Rig {
         let known = Arc::new(segments.keys().copied().collect());
         let log = |(i, feed): (usize, &Feed)| LogSpec {
             name: format!("log/{i}"),
+            source: if self.partitioned {
+                "log".to_owned()
+            } else {
+                format!("log/{i}")
+            },
             decoder: Arc::new(
                 Decoder::new(
                     FieldMapping::viaflux(*feed),

@@ -261,6 +261,8 @@ pub enum KafkaSourceError {
         topic: String,
         /// Partition.
         partition: i32,
+        /// We may not write there, so it was surely not written and never will be.
+        forbidden: bool,
         /// The broker's words.
         reason: String,
     },

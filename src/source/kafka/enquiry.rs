@@ -1,5 +1,6 @@
 //! Questions to the cluster: topics, offsets, settings. Each has a deadline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -220,23 +221,43 @@ pub(super) fn timestamp_types(
     connection: &KafkaConnection,
     topics: &[&str],
 ) -> Result<Vec<Option<bool>>, KafkaSourceError> {
+    let stamped = |of_topic: Option<BTreeMap<String, String>>| {
+        let value = of_topic?.remove("message.timestamp.type")?;
+        Some(value == "LogAppendTime")
+    };
+    Ok(topic_settings(connection, topics)?
+        .into_iter()
+        .map(stamped)
+        .collect())
+}
+
+/// Settings of topics by name, in their order; `None` where the broker does not tell, as without the ACL
+/// `DescribeConfigs`.
+///
+/// # Errors
+/// The client cannot be made.
+pub fn topic_settings(
+    connection: &KafkaConnection,
+    topics: &[&str],
+) -> Result<Vec<Option<BTreeMap<String, String>>>, KafkaSourceError> {
     let admin: AdminClient<DefaultClientContext> = connection
         .admin_config()?
         .create()
         .map_err(|error| client_error(&connection.brokers, error))?;
     let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(3)));
-    // A broker may keep this to itself (ACL DescribeConfigs); every message says its own type anyway.
+    let mut settings = vec![None; topics.len()];
     let Ok(answers) = wait(admin.describe_configs(&asked, &options)) else {
-        return Ok(vec![None; topics.len()]);
+        return Ok(settings);
     };
-    let mut types = vec![None; topics.len()];
-    for (slot, answer) in types.iter_mut().zip(answers) {
-        if let Ok(resource) = answer
-            && let Some(entry) = resource.get("message.timestamp.type")
-        {
-            *slot = entry.value.as_ref().map(|value| value == "LogAppendTime");
-        }
+    for (slot, answer) in settings.iter_mut().zip(answers) {
+        *slot = answer.ok().map(|resource| {
+            resource
+                .entries
+                .into_iter()
+                .filter_map(|entry| Some((entry.name, entry.value?)))
+                .collect()
+        });
     }
-    Ok(types)
+    Ok(settings)
 }

@@ -267,6 +267,27 @@ fn a_control_record_is_appended_to_its_partition() {
 }
 
 #[test]
+fn a_control_record_that_may_not_be_written_says_so() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("in", 1, 1).unwrap();
+    let connection = connection(&cluster, "forbidden");
+    let topics = KafkaSource::connect(&connection, &input("in")).unwrap();
+    let (mut source, _events) = KafkaSource::start(&connection, &topics.logs, &[]).unwrap();
+    let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(rdkafka::types::RDKafkaApiKey::Produce, &[forbidden]);
+    let is_forbidden =
+        |error: &KafkaSourceError| matches!(error, KafkaSourceError::Control { forbidden: true, .. });
+    let answer = source.append_control(0, b"42").unwrap();
+    let refused = answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap_err();
+    assert!(is_forbidden(&refused), "{refused:?}");
+    // The topic is known as closed from now on, or written.
+    if let Err(refused) = source.append_control(0, b"42") {
+        assert!(is_forbidden(&refused), "{refused:?}");
+    }
+    source.shutdown(Duration::from_secs(15)).unwrap();
+}
+
+#[test]
 fn no_broker_is_an_error_in_time() {
     let begun = Instant::now();
     let connection = KafkaConnection {
