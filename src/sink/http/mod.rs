@@ -39,7 +39,7 @@ pub use openapi::openapi;
 pub use roads::{Credited, Roads};
 
 use access::Token;
-use connection::Doors;
+use connection::{Bounds, Doors};
 
 use crate::sink::metrics::Metrics;
 
@@ -56,10 +56,15 @@ pub struct ServerSettings {
     /// Most connections open at once; others wait.
     #[schemars(range(min = 1, max = 100_000))]
     pub connections_max: u32,
+    /// Most connections open at once from one address; more are closed at once. Behind a proxy all come from its
+    /// address.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub connections_per_peer_max: u32,
     /// Most live streams open at once; others are refused with 503.
     #[schemars(range(min = 0, max = 100_000))]
     pub stream_clients_max: u32,
-    /// Seconds after which a request that has no answer yet is given up with 503.
+    /// Seconds after which a request that has no answer yet is given up with 503; 5 s later the connection of one
+    /// that has not even been sent whole is closed.
     #[schemars(range(min = 1, max = 600))]
     pub request_timeout_s: u32,
     /// Seconds after which a connection on which nothing moves is closed; more than 15, the interval of the
@@ -75,6 +80,7 @@ impl Default for ServerSettings {
             bearer_token_file: None,
             allow_anonymous: false,
             connections_max: 1024,
+            connections_per_peer_max: 512,
             stream_clients_max: 256,
             request_timeout_s: 10,
             idle_timeout_s: 60,
@@ -106,6 +112,9 @@ impl Default for AdminSettings {
 
 /// Connections of the admin listener: a handful of scrapers and probes.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Time that a request may take to be sent, beside the time that its answer may take.
+const SENDING: Duration = Duration::from_secs(5);
 
 /// Both listeners, open until [`Handle::shutdown`] or until dropped.
 #[derive(Debug)]
@@ -198,10 +207,17 @@ pub fn serve(
         stopped.clone(),
     );
     let admin_router = admin::router(admin_token, metrics, health);
-    let (connections_max, idle) = (
-        public.connections_max as usize,
-        Duration::from_secs(u64::from(public.idle_timeout_s)),
-    );
+    let bounds = Bounds {
+        connections_max: public.connections_max as usize,
+        per_peer_max: public.connections_per_peer_max as usize,
+        idle_max: Duration::from_secs(u64::from(public.idle_timeout_s)),
+        request_max: Duration::from_secs(u64::from(public.request_timeout_s)) + SENDING,
+    };
+    let admin_bounds = Bounds {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        per_peer_max: ADMIN_CONNECTIONS_MAX,
+        ..bounds
+    };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -213,14 +229,14 @@ pub fn serve(
     let doors = {
         // Registering a socket needs the reactor.
         let _entered = runtime.enter();
-        let open = |listener, connections_max| {
+        let open = |listener, bounds| {
             tokio::net::TcpListener::from_std(listener)
-                .map(|l| Doors::new(l, connections_max, idle))
+                .map(|l| Doors::new(l, bounds))
                 .map_err(ServeError::Runtime)
         };
         (
-            open(public_listener, connections_max)?,
-            open(admin_listener, ADMIN_CONNECTIONS_MAX)?,
+            open(public_listener, bounds)?,
+            open(admin_listener, admin_bounds)?,
         )
     };
     let thread = std::thread::Builder::new()

@@ -1232,6 +1232,66 @@ fn silent_connections_are_closed() {
 }
 
 #[test]
+fn a_request_that_trickles_in_is_ended() {
+    let settings = ServerSettings {
+        request_timeout_s: 1,
+        connections_max: 1,
+        ..ServerSettings::default()
+    };
+    let w = world_with(
+        Board::new(Street::new(1), Limits::default()),
+        settings,
+        AdminSettings::default(),
+    );
+    let mut slow = TcpStream::connect(w.handle.public_address()).unwrap();
+    slow.write_all(b"GET /api/v1/status HTTP/1.1\r\n").unwrap();
+    let start = Instant::now();
+    // Something moves all the time, so the connection is never idle.
+    while slow.write_all(b"X-More: to come\r\n").is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(12), "it goes on for ever");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(
+        start.elapsed() >= Duration::from_secs(4),
+        "it was not given its time"
+    );
+    assert_eq!(w.get("/api/v1/status").status, 200);
+}
+
+#[test]
+fn one_address_cannot_take_all_connections() {
+    let settings = ServerSettings {
+        connections_per_peer_max: 2,
+        connections_max: 3,
+        ..ServerSettings::default()
+    };
+    let w = world_with(
+        Board::new(Street::new(1), Limits::default()),
+        settings,
+        AdminSettings::default(),
+    );
+    let connect = || {
+        let stream = TcpStream::connect(w.handle.public_address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream
+    };
+    let ask = |stream: &mut TcpStream| {
+        let mut byte = [0];
+        let asked = stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: a\r\n\r\n");
+        asked.is_ok() && matches!(stream.read(&mut byte), Ok(1))
+    };
+    let (mut first, mut second) = (connect(), connect());
+    assert!(ask(&mut first) && ask(&mut second));
+    assert!(!ask(&mut connect()), "a third one was let in");
+    drop(first);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(
+        ask(&mut connect()),
+        "the place of one that has gone is free again"
+    );
+}
+
+#[test]
 fn settings_refuse_unknown_keys_and_have_defaults() {
     let server: ServerSettings = serde_json::from_value(json!({})).unwrap();
     assert_eq!(server, ServerSettings::default());
