@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -9,11 +10,14 @@ use super::city::{City, LogDoor};
 use super::config::{Config, SourceKind};
 use super::driver::Driver;
 use super::pace::{Pace, Speed};
-use crate::engine::{Batch, Engine, LogIndex, LogSpec};
-use crate::source::file::{BATCH_RECORDS, FileInput, FileSource};
+use crate::engine::{Batch, LogIndex, LogSpec};
+use crate::source::file::{BATCH_RECORDS, FileInput, FileSource, Polled};
 
 /// Records of a batch when a pace is kept: small, so that time passes evenly.
 const PACED_RECORDS: usize = 64;
+
+/// How long a file may keep the others waiting.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The files of a configuration's sources, open.
 #[derive(Debug)]
@@ -61,8 +65,9 @@ impl Files {
 
     /// Drives all files to their end, or until `stop`.
     ///
-    /// Results do not depend on which file is read next; the one that is furthest behind holds the others up,
-    /// so reading it keeps memory small.
+    /// Results do not depend on which file is read next; the one that is furthest behind holds the panes open,
+    /// so reading it keeps memory small. One that gives nothing for a while (a pipe whose writer is silent) does
+    /// not keep the others from being read.
     ///
     /// # Errors
     /// What cannot be read, written or delivered.
@@ -72,7 +77,7 @@ impl Files {
         } else {
             PACED_RECORDS
         };
-        let mut open: Vec<(LogIndex, FileSource)> = Vec::new();
+        let mut open: Vec<Reading> = Vec::new();
         for (i, input) in self.inputs.into_iter().enumerate() {
             let log = i as LogIndex;
             let from = driver.engine().next_offset(log);
@@ -86,23 +91,30 @@ impl Files {
             };
             // A restored log that had ended has nothing more to say.
             if !driver.engine().ended(log) {
-                open.push((log, file));
+                open.push(Reading {
+                    log,
+                    file,
+                    silent: false,
+                });
             }
         }
         let progress = super::progress::records("replaying");
         let mut pace = Pace::new(how.speed);
-        while let Some(k) = furthest_behind(driver.engine(), &open) {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let log = open[k].0;
-            match open[k].1.next()? {
-                Some(batch) => {
+        while !open.is_empty() && !stop.load(Ordering::Relaxed) {
+            open.sort_by_key(|r| (driver.engine().watermark(r.log), r.log));
+            let Some((k, polled)) = next(&mut open)? else {
+                driver.tick()?;
+                continue;
+            };
+            let log = open[k].log;
+            match polled {
+                Polled::Batch(batch) => {
                     progress.inc(batch.len() as u64);
                     driver.take(&batch)?;
                     pace.wait(driver.engine().greatest(log), stop);
                 }
-                None => {
+                Polled::Waiting => {}
+                Polled::End => {
                     open.remove(k);
                     if how.drain {
                         let mut batch = Batch::default();
@@ -117,6 +129,31 @@ impl Files {
     }
 }
 
-fn furthest_behind(engine: &Engine, open: &[(LogIndex, FileSource)]) -> Option<usize> {
-    (0..open.len()).min_by_key(|&k| (engine.watermark(open[k].0), k))
+/// A file that has not ended.
+#[derive(Debug)]
+struct Reading {
+    log: LogIndex,
+    file: FileSource,
+    /// It gave nothing when it was asked last, so it is not waited for while others give something.
+    silent: bool,
+}
+
+/// What the first file that has something gives, and its place; `None` if all were silent for a while.
+fn next(open: &mut [Reading]) -> Result<Option<(usize, Polled)>> {
+    let alone = open.iter().all(|r| r.silent);
+    for (k, reading) in open.iter_mut().enumerate() {
+        let patience = if reading.silent && (k > 0 || !alone) {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        match reading.file.poll(patience)? {
+            Polled::Waiting => reading.silent = true,
+            polled => {
+                reading.silent = false;
+                return Ok(Some((k, polled)));
+            }
+        }
+    }
+    Ok(None)
 }

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::engine::{Batch, LogIndex, Record};
 use crate::ingest::Format;
@@ -80,6 +81,16 @@ pub(super) fn unpack(raw: Box<dyn Read + Send>, window_log_max: u32) -> io::Resu
     })
 }
 
+/// What some programs put before the first line of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Drops the byte order mark that the first line of a file may begin with.
+fn drop_mark(line: &mut Vec<u8>) {
+    if line.starts_with(BYTE_ORDER_MARK) {
+        line.drain(..BYTE_ORDER_MARK.len());
+    }
+}
+
 /// Reads a line without its line end into `line`, of a longer one its first bytes. `false` at the end.
 fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
@@ -115,10 +126,11 @@ fn memchr(buffer: &[u8]) -> Option<usize> {
     buffer.iter().position(|b| *b == b'\n')
 }
 
-/// An open file, its header row read.
+/// A file, its header row read.
 pub struct FileInput {
     path: PathBuf,
-    input: Box<dyn BufRead + Send>,
+    /// `None` for what may keep whoever opens it waiting (a pipe, a terminal): the reading thread opens it.
+    input: Option<Box<dyn BufRead + Send>>,
     header: Option<Vec<String>>,
     /// Lines read so far.
     number: u64,
@@ -139,12 +151,16 @@ impl FileInput {
     /// # Errors
     /// [`FileError`] if it cannot be opened or read.
     pub fn open(path: &Path, format: Format) -> Result<Self, FileError> {
-        let mut input = open(path)?;
+        let waits = path.as_os_str() == "-"
+            || std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir());
         let (mut header, mut number) = (None, 0);
-        if format == Format::Csv {
+        let mut input = (format == Format::Csv || !waits)
+            .then(|| open(path))
+            .transpose()?;
+        if let (Format::Csv, Some(input)) = (format, &mut input) {
             let mut line = Vec::new();
             number = 1;
-            read_line(&mut *input, &mut line).map_err(|error| FileError {
+            read_line(&mut **input, &mut line).map_err(|error| FileError {
                 doing: "reading the header row of",
                 path: path.to_owned(),
                 error,
@@ -185,8 +201,15 @@ impl FileInput {
     fn read(mut self, log: LogIndex, from: u64, records: usize, send: &Sender<Result<Batch, FileError>>) {
         let mut batch = Batch::default();
         let mut line = Vec::new();
+        let mut input = match self.input.take().map_or_else(|| open(&self.path), Ok) {
+            Ok(input) => input,
+            Err(error) => {
+                let _ = send.send(Err(error));
+                return;
+            }
+        };
         loop {
-            match read_line(&mut *self.input, &mut line) {
+            match read_line(&mut *input, &mut line) {
                 Ok(true) => self.number += 1,
                 Ok(false) => break,
                 Err(error) => {
@@ -201,6 +224,9 @@ impl FileInput {
             }
             if self.number < from {
                 continue;
+            }
+            if self.number == 1 {
+                drop_mark(&mut line);
             }
             batch.push(record(log, self.number, &line));
             if batch.len() == records && send.send(Ok(std::mem::take(&mut batch))).is_err() {
@@ -225,11 +251,15 @@ impl FileInput {
         time: impl Fn(&[u8]) -> Option<EventTime>,
     ) -> Result<FileSource, FileError> {
         let (mut lines, mut line, mut last) = (Vec::new(), Vec::new(), EventTime::from_ms(i64::MIN));
-        while read_line(&mut *self.input, &mut line).map_err(|error| FileError {
+        let mut input = self.input.take().map_or_else(|| open(&self.path), Ok)?;
+        while read_line(&mut *input, &mut line).map_err(|error| FileError {
             doing: "reading",
             path: self.path.clone(),
             error,
         })? {
+            if lines.is_empty() {
+                drop_mark(&mut line);
+            }
             last = time(&line).unwrap_or(last);
             lines.push((last, line.clone()));
         }
@@ -267,6 +297,17 @@ fn record(log: LogIndex, offset: u64, line: &[u8]) -> Record<'_> {
     }
 }
 
+/// What a file gives within a time.
+#[derive(Debug)]
+pub enum Polled {
+    /// Records.
+    Batch(Batch),
+    /// Nothing yet.
+    Waiting,
+    /// The end of the file.
+    End,
+}
+
 /// A file being read.
 #[derive(Debug)]
 pub struct FileSource {
@@ -274,12 +315,16 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// The next batch, `None` at the end of the file.
+    /// The next batch, if it comes within `patience`: a pipe may be silent for long.
     ///
     /// # Errors
-    /// [`FileError`] where reading or unpacking fails.
-    pub fn next(&self) -> Result<Option<Batch>, FileError> {
-        self.batches.recv().ok().transpose()
+    /// [`FileError`] where opening, reading or unpacking fails.
+    pub fn poll(&self, patience: Duration) -> Result<Polled, FileError> {
+        match self.batches.recv_timeout(patience) {
+            Ok(batch) => Ok(Polled::Batch(batch?)),
+            Err(RecvTimeoutError::Timeout) => Ok(Polled::Waiting),
+            Err(RecvTimeoutError::Disconnected) => Ok(Polled::End),
+        }
     }
 }
 
