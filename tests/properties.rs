@@ -353,6 +353,7 @@ proptest! {
             let other = Rig { threads, ..rig.clone() }.run(&interleave(&all, &mut dice), batch);
             // Matches carry the place in the log, which an interleaving does not touch.
             prop_assert_eq!(&plain.matches, &other.matches);
+            prop_assert_eq!(&plain.refusals, &other.refusals);
             same(&plain, &other, &format!("batches of {batch}, {threads} threads"))?;
             prop_assert_eq!(&plain.counts, &other.counts);
         }
@@ -430,6 +431,7 @@ proptest! {
         same(&plain, &other, "restarted")?;
         prop_assert_eq!(&plain.counts, &other.counts);
         prop_assert_eq!(&plain.matches, &other.matches);
+        prop_assert_eq!(&plain.refusals, &other.refusals);
     }
 }
 
@@ -749,6 +751,164 @@ fn an_empty_batch_and_an_empty_log() {
         (told.chain.len(), told.publications.len(), told.used()),
         (0, 0, 0)
     );
+}
+
+// --- sensors at the edge of a pane -----------------------------------------------------------------------
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    /// Intervals of any length end anywhere, at the border of a pane above all, and panes close as soon as the
+    /// watermark allows: nothing is booked to a closed pane, and nothing within the lateness is lost.
+    #[test]
+    fn sensor_intervals_and_lateness(
+        seed: u64, period in prop::sample::select(vec![1_000_i64, 5_000, 7_300, 15_000, 30_000, 60_000, 90_000]),
+        lateness_s in prop::sample::select(vec![0_u32, 1, 15, 29, 30, 60, 61]), batch in 1_usize..50,
+    ) {
+        let town = town();
+        let mut rig = Rig::new(&town, vec![Feed::Sensor, Feed::Sensor]);
+        rig.sensors = vec![("loop-0".into(), town.segment("e>f")), ("loop-1".into(), town.segment("g>f"))];
+        rig.ingest.allowed_lateness_s = lateness_s;
+        rig.append_time = true;
+        let mut dice = rng(seed);
+        let mut all = Vec::new();
+        for log in 0..2_u16 {
+            for k in 1..=(600_000 / period) {
+                let end = k * period;
+                // On its way for up to the lateness, so that it is never behind the watermark.
+                let late = i64::from(below(&mut dice, lateness_s * 1000 + 1));
+                let payload = measurement(&format!("loop-{log}"), end, period, 40.0, 600);
+                all.push(Item { log, arrival: end + late, payload });
+            }
+        }
+        all.sort_by_key(|i| i.arrival);
+        let plain = rig.run(&all, 8192);
+        prop_assert_eq!(plain.used(), all.len() as u64, "{:?}", plain.counts);
+        prop_assert!(plain.chain.len() >= 15, "{} panes", plain.chain.len());
+        let other = rig.run(&interleave(&all, &mut dice), batch);
+        same(&plain, &other, "another order, smaller batches")?;
+        prop_assert_eq!(&plain.counts, &other.counts);
+    }
+}
+
+// --- long silence ----------------------------------------------------------------------------------------
+
+/// Twelve vehicles in a jam along one street for a quarter of an hour; `gap_ms` later they pass freely, and
+/// `gap_ms` after that once more.
+fn jam_and_silence(town: &Town, gap_ms: i64) -> Vec<Item> {
+    let road = town.road("ijkl");
+    let mut out = Vec::new();
+    for (round, speed) in [(0, 1.0), (1, 9.0), (2, 9.0)] {
+        for v in 0..12_i64 {
+            for t in (v * 311..900_000).step_by(5_000) {
+                let at = round * (gap_ms + 900_000) + t;
+                let m = (40.0 * v as f64 + speed * t as f64 / 1000.0) % road.length();
+                out.push(Item {
+                    log: 0,
+                    arrival: at,
+                    payload: report(
+                        &format!("v{v}-{round}-{}", t / 90_000),
+                        at,
+                        road.place(m),
+                        speed,
+                        "car",
+                    ),
+                });
+            }
+        }
+    }
+    out.sort_by_key(|i| i.arrival);
+    out
+}
+
+/// What was told of segments and alerts, but for the keys in `without`.
+fn said(told: &Told, without: &BTreeSet<String>) -> Vec<(String, Option<String>)> {
+    let of = |p: &&viaflux::publish::Publication| {
+        !matches!(p.topic, Topic::Region | Topic::Corridor) && !without.contains(&p.key)
+    };
+    let text = |body: &Vec<u8>| String::from_utf8(body.clone()).unwrap();
+    let publications = told.publications.iter().filter(of);
+    publications
+        .map(|p| (p.id.clone(), p.body.as_ref().map(text)))
+        .collect()
+}
+
+#[test]
+fn silence_says_what_closing_pane_by_pane_says() {
+    let town = town();
+    let mut rig = Rig::new(&town, vec![Feed::Probe]);
+    rig.append_time = true;
+    let gap_ms = 30 * 3_600_000;
+    let items = jam_and_silence(&town, gap_ms);
+    let jumped = rig.run(&items, 8192);
+    assert!(
+        jumped.chain.len() < 400,
+        "{} panes were closed",
+        jumped.chain.len()
+    );
+    // Vehicles that pass elsewhere one by one keep the panes coming one by one.
+    let road = town.road("abcd");
+    let mut busy = items.clone();
+    for t in (0..2 * gap_ms + 2_700_000).step_by(20_000) {
+        busy.push(Item {
+            log: 0,
+            arrival: t,
+            payload: report(
+                &format!("passes-{}", t / 80_000),
+                t,
+                road.place(50.0 + 9.0 * (t % 80_000) as f64 / 1000.0),
+                9.0,
+                "car",
+            ),
+        });
+    }
+    busy.sort_by_key(|i| i.arrival);
+    let stepped = rig.run(&busy, 8192);
+    assert!(
+        stepped.chain.len() > 7000,
+        "{} panes were closed",
+        stepped.chain.len()
+    );
+    let keys =
+        |told: &Told| -> BTreeSet<String> { told.publications.iter().map(|p| p.key.clone()).collect() };
+    let elsewhere = keys(&stepped).difference(&keys(&jumped)).cloned().collect();
+    let (a, b) = (said(&jumped, &BTreeSet::new()), said(&stepped, &elsewhere));
+    assert_eq!(a.len(), b.len());
+    assert_eq!(a, b);
+    let stale = a
+        .iter()
+        .filter(|(_, body)| body.as_ref().is_some_and(|b| b.contains("\"stale\":true")));
+    assert!(stale.count() > 0, "no alert was open while nothing came");
+    assert!(a.iter().any(|(_, body)| body.is_none()), "no tombstone");
+    assert!(
+        a.iter()
+            .any(|(_, body)| body.as_ref().is_some_and(|b| b.contains("\"level\":\"unknown\"")))
+    );
+}
+
+#[test]
+fn a_jump_over_years_costs_no_more() {
+    let town = town();
+    let mut rig = Rig::new(&town, vec![Feed::Probe]);
+    rig.append_time = true;
+    let items = jam_and_silence(&town, 35 * 365 * 86_400_000);
+    let whole = rig.run(&items, 8192);
+    assert!(whole.chain.len() < 400, "{} panes were closed", whole.chain.len());
+    for size in [1, 7] {
+        assert_eq!(rig.run(&items, size), whole, "batches of {size}");
+    }
+    // What a batch gives may be taken a few panes at a time.
+    let (mut engine, mut out, mut most) = (rig.engine(), Output::default(), 0);
+    for batch in rig.batches(&items, 8192) {
+        let mut more = true;
+        let mut batch = Some(batch);
+        while more {
+            let before = out.closed.len();
+            more = engine.step_some(&batch.take().unwrap_or_default(), 3, &mut out, &mut ());
+            most = most.max(out.closed.len() - before);
+        }
+    }
+    assert_eq!((Told::of(&engine, out), most), (whole, 3));
 }
 
 // --- oracle --------------------------------------------------------------------------------------------

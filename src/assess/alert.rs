@@ -274,6 +274,19 @@ impl LinkMemory {
         self.alert.is_none() && self.held == 0
     }
 
+    /// Whether panes without data change nothing until [`LinkMemory::forgotten_at`]. An idle one is dropped by the
+    /// next pane.
+    pub(super) fn is_still(&self) -> bool {
+        let still = |a: &Alert| a.stale || a.transition == Transition::Resolved;
+        self.held == 0 && self.alert.as_ref().is_some_and(still)
+    }
+
+    /// When a resolved alert can no longer be reopened and is dropped.
+    pub(super) fn forgotten_at(&self, rule: &Rule) -> Option<EventTime> {
+        let resolved = self.alert.as_ref().filter(|_| !self.is_open())?;
+        Some(resolved.ends_at?.plus_ms(rule.reopen_ms))
+    }
+
     /// Moves on by one pane.
     pub(super) fn step(
         &mut self,

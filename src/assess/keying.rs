@@ -97,6 +97,16 @@ impl SourceMemory {
         self.alert.as_ref()
     }
 
+    /// When the next window is complete or the open alert stale.
+    pub(super) fn due(&self, stale_ms: i64) -> Option<EventTime> {
+        let window = self.windows.keys().next().map(|window| window_end(*window));
+        let stale = self.alert.as_ref().and_then(|open| match &open.about {
+            About::Keying(last) if !open.stale => Some(last.window.1.plus_ms(stale_ms)),
+            _ => None,
+        });
+        window.into_iter().chain(stale).min()
+    }
+
     pub(super) fn see(&mut self, sighting: Sighting, partition: u16) {
         let vehicles = self.windows.entry(sighting.window).or_default();
         vehicles
@@ -115,7 +125,7 @@ impl SourceMemory {
     /// and stale after `stale_ms`.
     pub(super) fn step(&mut self, source: &str, now: EventTime, stale_ms: i64, out: &mut Vec<Alert>) {
         while let Some(first) = self.windows.first_entry() {
-            let end = EventTime::from_ms(*first.key() * KEYING_WINDOW_MS).plus_ms(KEYING_WINDOW_MS);
+            let end = window_end(*first.key());
             if end > now {
                 break;
             }
@@ -173,6 +183,10 @@ impl SourceMemory {
         out.push(next.clone());
         self.alert = (!over).then_some(next);
     }
+}
+
+fn window_end(window: i64) -> EventTime {
+    EventTime::from_ms(window * KEYING_WINDOW_MS).plus_ms(KEYING_WINDOW_MS)
 }
 
 fn judge(source: &str, end: EventTime, vehicles: BTreeMap<SubjectKey, Seen>) -> Keying {

@@ -70,6 +70,17 @@ impl Assessment {
     }
 }
 
+/// When a pane in which no shard sees anything can still change what is said or remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The next one can.
+    Next,
+    /// None before the first that ends then or later.
+    At(EventTime),
+    /// None.
+    Never,
+}
+
 /// The machine. What survives in checkpoints is [`Assess::state`].
 #[derive(Debug)]
 pub struct Assess {
@@ -158,9 +169,27 @@ impl Assess {
         self.state.refused
     }
 
-    /// Whether panes without data can change anything: while a state or an alert is held they can.
-    pub fn quiet(&self) -> bool {
-        self.state.segments.is_empty() && self.state.links.is_empty() && self.state.resolved.is_empty()
+    /// When the next pane without data is due. While a state is held or an alert not known to be stale, each is.
+    pub fn due(&self) -> Due {
+        let links = &self.state.links;
+        if !self.state.segments.is_empty() || !links.values().all(LinkMemory::is_still) {
+            return Due::Next;
+        }
+        let tombstone = self.state.resolved.front().map(|(t, _)| t.plus_ms(TOMBSTONE_MS));
+        let forgotten = links.values().filter_map(|m| m.forgotten_at(&self.rule));
+        let stale_ms = self.stale_ms();
+        let watched = self
+            .state
+            .keying
+            .iter()
+            .filter(|(source, _)| usize::from(**source) < self.sources.len());
+        let keying = watched.filter_map(|(_, memory)| memory.due(stale_ms));
+        let first = forgotten.chain(keying).chain(tombstone).min();
+        first.map_or(Due::Never, Due::At)
+    }
+
+    fn stale_ms(&self) -> i64 {
+        i64::from(self.settings.alert.stale_min) * 60_000
     }
 
     /// Takes the closed pane of every shard.
@@ -407,7 +436,7 @@ impl Assess {
 
     /// Alerts about the keying of sources, whose windows up to `end` are complete.
     fn keying(&mut self, end: EventTime, out: &mut Vec<Alert>) {
-        let stale_ms = i64::from(self.settings.alert.stale_min) * 60_000;
+        let stale_ms = self.stale_ms();
         for (source, memory) in &mut self.state.keying {
             let from = out.len();
             let Some(name) = self.sources.get(usize::from(*source)) else {

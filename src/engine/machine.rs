@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Batch, LogIndex};
 use crate::aggregate::{self, Aggregate, PaneFlow};
-use crate::assess::{self, Assess, Assessment, Places, Profile};
+use crate::assess::{self, Assess, Assessment, Due, Places, Profile};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
@@ -118,6 +118,24 @@ pub struct Refusal {
     pub offset: u64,
     /// Why.
     pub reason: Rejection,
+    /// Its place in time: the pane that was being worked on when it was refused, the same however records are
+    /// dealt into batches. All of one pane have been told once [`Engine::told`] has passed it.
+    pub pane: PaneIndex,
+    /// Whether it was refused when it was read, so that it stands in the batch at hand.
+    pub at_once: bool,
+}
+
+/// Where a position was placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its place in time, as that of a [`Refusal`].
+    pub pane: PaneIndex,
+    /// Its log.
+    pub log: LogIndex,
+    /// Its place there.
+    pub offset: u64,
+    /// A line of `matches.ndjson`.
+    pub line: Vec<u8>,
 }
 
 /// A pane that was closed.
@@ -138,8 +156,8 @@ pub struct Output {
     pub publications: Vec<Publication>,
     /// Records refused while this batch was taken (some came with earlier batches).
     pub refused: Vec<Refusal>,
-    /// Lines of `matches.ndjson`, if observed.
-    pub matches: Vec<Vec<u8>>,
+    /// Where positions were placed, if observed (some came with earlier batches).
+    pub matches: Vec<Placed>,
     /// Panes closed, in order.
     pub closed: Vec<ClosedPane>,
 }
@@ -158,6 +176,63 @@ pub(super) struct Lane {
     pub(super) locate: Locate,
     inbox: Vec<Event>,
     located: Located,
+    /// What was told up to the end of each pane worked on.
+    marks: Vec<Mark>,
+}
+
+/// Up to here, matches and refusals of a lane belong to a pane, or one before it.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    pane: PaneIndex,
+    matches: usize,
+    refused: usize,
+}
+
+impl Lane {
+    /// Takes the events of its inbox, all before `to`, the new watermark of its log after `from`.
+    ///
+    /// Goes from pane to pane of event time, so that the pane in which something was told is the same however
+    /// records are dealt into batches. `settle_ms` is how long after an event its last decision may come.
+    fn run(&mut self, from: Option<EventTime>, to: Option<EventTime>, pane_ms: i64, settle_ms: i64) {
+        let pane_of = |time: EventTime| time.ms().div_euclid(pane_ms);
+        let mut events = std::mem::take(&mut self.inbox);
+        let Some(to) = to else { return };
+        let mut now = from.map(pane_of);
+        while let Some(pane) = events.first().map(|e| pane_of(e.time())) {
+            self.pass(&mut now, pane, pane_ms, settle_ms);
+            let rest = events.split_off(events.partition_point(|e| pane_of(e.time()) <= pane));
+            self.locate.run(events, None, &mut self.located);
+            self.mark(pane);
+            events = rest;
+        }
+        if to.ms() < i64::MAX {
+            self.pass(&mut now, pane_of(to), pane_ms, settle_ms);
+        }
+        self.locate.run(events, Some(to), &mut self.located);
+        self.mark(pane_of(to));
+    }
+
+    /// Ends the panes from `now` up to `pane`: decisions that wait are due in them.
+    fn pass(&mut self, now: &mut Option<PaneIndex>, pane: PaneIndex, pane_ms: i64, settle_ms: i64) {
+        if let Some(now) = *now {
+            // Behind the last decision that can be due there is nothing to be done pane by pane.
+            let last = now.saturating_add(settle_ms / pane_ms + 2).min(pane);
+            for passed in now..last {
+                let end = EventTime::from_ms((passed + 1) * pane_ms);
+                self.locate.run(Vec::new(), Some(end), &mut self.located);
+                self.mark(passed);
+            }
+        }
+        *now = Some(pane);
+    }
+
+    fn mark(&mut self, pane: PaneIndex) {
+        self.marks.push(Mark {
+            pane,
+            matches: self.located.matches.len(),
+            refused: self.located.refused.len(),
+        });
+    }
 }
 
 #[derive(Debug)]
@@ -184,6 +259,7 @@ pub struct Engine {
     /// Closes no pane while set; see [`Engine::hold`].
     held: bool,
     pane_ms: i64,
+    settle_ms: i64,
     pool: Option<rayon::ThreadPool>,
 }
 
@@ -210,6 +286,7 @@ impl Engine {
                     ),
                     inbox: Vec::new(),
                     located: Located::default(),
+                    marks: Vec::new(),
                 });
             }
         }
@@ -227,6 +304,7 @@ impl Engine {
                 .build()
                 .expect("the operating system starts a handful of threads")
         });
+        let settle_ms = i64::from(setup.locate.settle_s) * 1000;
         let network = setup.network;
         let (sources, keyed) = partitioned(&setup.logs);
         Self {
@@ -256,6 +334,7 @@ impl Engine {
             names: BTreeMap::new(),
             held: false,
             pane_ms,
+            settle_ms,
             pool,
             network,
         }
@@ -267,15 +346,29 @@ impl Engine {
     /// If a law of the design is broken (an offset read twice, a pane closed twice): the log makes a restart
     /// safe, going on does not.
     pub fn step(&mut self, batch: &Batch, out: &mut Output, watch: &mut impl Stopwatch) {
+        self.step_some(batch, usize::MAX, out, watch);
+    }
+
+    /// As [`Engine::step`], but closes at most `panes` panes, so that what a batch gives stays small however much
+    /// time passes in it. `true` if more are due: they are closed by an empty batch, which must come next.
+    pub fn step_some(
+        &mut self,
+        batch: &Batch,
+        panes: usize,
+        out: &mut Output,
+        watch: &mut impl Stopwatch,
+    ) -> bool {
         watch.enter(Some(Stage::Ingest));
+        let before: Vec<_> = self.logs.iter().map(|l| l.ingest.watermark()).collect();
         let decoded = self.decode(batch);
         self.ingest(batch, decoded, out);
         watch.enter(Some(Stage::Locate));
-        self.locate(out);
+        self.locate(&before, out);
         watch.enter(Some(Stage::Aggregate));
         self.gather();
-        self.close(out, watch);
+        let more = self.close(panes, out, watch);
         watch.enter(None);
+        more
     }
 
     /// While held, records are counted, located and booked, but no pane closes, so nothing is told: for a
@@ -335,12 +428,17 @@ impl Engine {
         let mut lane = 0;
         for (i, (log, mut released)) in self.logs.iter_mut().zip(released).enumerate() {
             log.ingest.release(&mut released);
-            out.refused
-                .extend(released.refused.into_iter().map(|(offset, reason)| Refusal {
+            out.refused.extend(released.refused.into_iter().map(|refused| {
+                Refusal {
                     log: i as LogIndex,
-                    offset,
-                    reason,
-                }));
+                    offset: refused.offset,
+                    reason: refused.reason,
+                    pane: refused
+                        .at
+                        .map_or(PaneIndex::MIN, |t| t.ms().div_euclid(self.pane_ms)),
+                    at_once: refused.at_once,
+                }
+            }));
             let lanes = usize::from(log.spec.lanes.max(1));
             for event in released.events {
                 let k = (event.subject().0 % lanes as u64) as usize;
@@ -350,20 +448,21 @@ impl Engine {
         }
     }
 
-    fn locate(&mut self, out: &mut Output) {
-        let logs = &self.logs;
+    /// Locates what was released. `before` are the watermarks of the logs before this batch.
+    fn locate(&mut self, before: &[Option<EventTime>], out: &mut Output) {
+        let (logs, pane_ms, settle_ms) = (&self.logs, self.pane_ms, self.settle_ms);
         let run = |lane: &mut Lane| {
-            let ingest = &logs[usize::from(lane.log)].ingest;
-            let inbox = std::mem::take(&mut lane.inbox);
-            lane.locate.run(inbox, ingest.watermark(), &mut lane.located);
+            let log = usize::from(lane.log);
+            lane.run(before[log], logs[log].ingest.watermark(), pane_ms, settle_ms);
         };
         match &self.pool {
             Some(pool) => pool.install(|| self.lanes.par_iter_mut().for_each(run)),
             None => self.lanes.iter_mut().for_each(run),
         }
         for lane in &mut self.lanes {
-            let located = &mut lane.located;
-            for (offset, reason) in located.refused.drain(..) {
+            let (located, marks) = (&mut lane.located, &lane.marks);
+            let pane_at = |passed: &dyn Fn(&Mark) -> bool| marks[marks.partition_point(passed)].pane;
+            for (i, (offset, reason)) in located.refused.drain(..).enumerate() {
                 self.logs[usize::from(lane.log)]
                     .ingest
                     .counts_mut()
@@ -372,12 +471,20 @@ impl Engine {
                     log: lane.log,
                     offset,
                     reason,
+                    pane: pane_at(&|mark| mark.refused <= i),
+                    at_once: false,
                 });
             }
-            for m in located.matches.drain(..) {
+            for (i, m) in located.matches.drain(..).enumerate() {
                 let id = self.names.get(&m.vehicle).map_or("", |id| id);
-                out.matches.push(publish::match_json(&self.network, id, &m));
+                out.matches.push(Placed {
+                    pane: pane_at(&|mark| mark.matches <= i),
+                    log: lane.log,
+                    offset: m.offset,
+                    line: publish::match_json(&self.network, id, &m),
+                });
             }
+            lane.marks.clear();
             match self.logs[usize::from(lane.log)].keyed {
                 Some((source, partition)) if !located.sightings.is_empty() => {
                     self.assess
@@ -414,22 +521,23 @@ impl Engine {
         }
     }
 
-    /// Closes every pane that all lanes have promised to be complete.
-    fn close(&mut self, out: &mut Output, watch: &mut impl Stopwatch) {
+    /// Closes the panes that all lanes have promised to be complete, at most `panes`. Whether there are more.
+    fn close(&mut self, panes: usize, out: &mut Output, watch: &mut impl Stopwatch) -> bool {
         if self.held {
-            return;
+            return false;
         }
-        let Some(bound) = self.closable() else { return };
+        let Some(bound) = self.closable() else {
+            return false;
+        };
+        let mut closed = 0;
         loop {
-            let quiet = self.assess.quiet() && self.shards.iter().all(|s| s.aggregate.quiet());
-            // Where nothing is remembered, panes without data say nothing: on to the next one that has some.
-            let pane = match self.next {
-                Some(next) if !quiet => Some(next),
-                _ => self.shards.iter().filter_map(|s| s.aggregate.first_open()).min(),
+            let Some(pane) = self.due().filter(|p| *p < bound) else {
+                return false;
             };
-            let Some(pane) = pane.filter(|p| *p < bound) else {
-                return;
-            };
+            if closed == panes {
+                return true;
+            }
+            closed += 1;
             let close = |shard: &mut Shard| shard.aggregate.close(pane);
             let flows: Vec<PaneFlow> = match &self.pool {
                 Some(pool) => pool.install(|| self.shards.par_iter_mut().map(close).collect()),
@@ -450,9 +558,36 @@ impl Engine {
         }
     }
 
+    /// The next pane to close, as far as is known. Panes that can change nothing are passed over: a stretch
+    /// without data costs what is still to be said in it, however long it is. What is passed over follows from
+    /// the state and the data alone, so that it is the same however records are dealt into batches.
+    fn due(&self) -> Option<PaneIndex> {
+        let data = self.shards.iter().filter_map(|s| s.aggregate.first_open()).min();
+        let Some(next) = self.next else { return data };
+        if !self.shards.iter().all(|s| s.aggregate.quiet()) {
+            return Some(next);
+        }
+        match self.assess.due() {
+            Due::Next => Some(next),
+            Due::At(time) => {
+                // The first pane that ends then or later.
+                let pane = (time.ms() - 1).div_euclid(self.pane_ms).max(next);
+                Some(data.map_or(pane, |d| d.min(pane)))
+            }
+            Due::Never => data,
+        }
+    }
+
     /// The first pane that may not be closed yet.
     fn closable(&self) -> Option<PaneIndex> {
-        let promised = self.lanes.iter().map(|l| l.locate.promised()).min().flatten()?;
+        let promised = |lane: &Lane| {
+            let promised = lane.locate.promised()?;
+            let feed = self.logs[usize::from(lane.log)].spec.feed;
+            // An interval that ends at the watermark is still to come, and belongs to the pane before.
+            let behind = i64::from(feed == Feed::Sensor && promised.ms() < i64::MAX);
+            Some(promised.plus_ms(-behind))
+        };
+        let promised = self.lanes.iter().map(promised).min().flatten()?;
         if promised.ms() < i64::MAX {
             return Some(promised.ms().div_euclid(self.pane_ms));
         }
@@ -467,6 +602,18 @@ impl Engine {
             Some(instant.div_euclid(self.pane_ms) + 1)
         };
         self.logs.iter().filter_map(last).max()
+    }
+
+    /// Of all panes before this one, every refusal and every placed position has been told.
+    pub fn told(&self) -> PaneIndex {
+        if self.logs.iter().all(|l| l.ingest.ended()) {
+            return PaneIndex::MAX;
+        }
+        let watermarks = self.logs.iter().map(|l| l.ingest.watermark());
+        watermarks
+            .min()
+            .flatten()
+            .map_or(PaneIndex::MIN, |w| w.ms().div_euclid(self.pane_ms))
     }
 
     /// Counts over all logs.

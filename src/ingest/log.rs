@@ -42,13 +42,27 @@ impl Counts {
     }
 }
 
+/// A record that ingest refused. Nothing here depends on how the log was dealt into batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Place in the log.
+    pub offset: u64,
+    /// Why.
+    pub reason: Rejection,
+    /// Its place in time among the refusals of its log: the watermark when it was refused, of a duplicate its own
+    /// time. `None` before the first watermark.
+    pub at: Option<EventTime>,
+    /// Whether it was refused when it was read, and not after it had been held or accepted.
+    pub at_once: bool,
+}
+
 /// What a log gives on: events in order, up to a watermark.
 #[derive(Debug, Default)]
 pub struct Released {
     /// Accepted events in the order of [`Event`].
     pub events: Vec<Event>,
-    /// Records refused here: place in the log and reason.
-    pub refused: Vec<(u64, Rejection)>,
+    /// Records refused here.
+    pub refused: Vec<Refused>,
 }
 
 /// The machine of one input log: guards clocks, decides lateness once, counts every record and brings what
@@ -135,9 +149,9 @@ impl Ingest {
             Ok(event) => {
                 let mut verdict = Verdict::default();
                 self.clock.judge(event, append_time, &self.settings, &mut verdict);
-                self.settle(verdict, out);
+                self.settle(Some(offset), verdict, out);
             }
-            Err(reason) => self.refuse(offset, reason, out),
+            Err(reason) => self.refuse(offset, reason, true, out),
         }
     }
 
@@ -161,7 +175,7 @@ impl Ingest {
     pub fn end(&mut self, out: &mut Released) {
         let mut verdict = Verdict::default();
         self.clock.end(&mut verdict);
-        self.settle(verdict, out);
+        self.settle(None, verdict, out);
         self.ended = true;
     }
 
@@ -177,20 +191,28 @@ impl Ingest {
                 .last()
                 .is_some_and(|last| last.time() == event.time() && last.subject() == event.subject());
             if twin {
-                self.refuse(event.offset(), Rejection::Duplicate, out);
+                self.counts.refuse(Rejection::Duplicate);
+                out.refused.push(Refused {
+                    offset: event.offset(),
+                    reason: Rejection::Duplicate,
+                    at: Some(event.time()),
+                    at_once: false,
+                });
             } else {
                 out.events.push(event);
             }
         }
     }
 
-    fn settle(&mut self, mut verdict: Verdict, out: &mut Released) {
+    /// Takes over what the guard decided while it judged the record at `read`, if it judged one.
+    fn settle(&mut self, read: Option<u64>, mut verdict: Verdict, out: &mut Released) {
         for (offset, reason) in verdict.drain_refused() {
-            self.refuse(offset, reason, out);
+            self.refuse(offset, reason, read == Some(offset), out);
         }
         for event in verdict.accepted {
             if self.watermark.is_some_and(|w| event.time() < w) {
-                self.refuse(event.offset(), Rejection::Late, out);
+                let at_once = read == Some(event.offset());
+                self.refuse(event.offset(), Rejection::Late, at_once, out);
                 continue;
             }
             self.raise(event.time().plus_ms(-self.lateness_ms));
@@ -219,8 +241,13 @@ impl Ingest {
         self.next_offset = offset + 1;
     }
 
-    fn refuse(&mut self, offset: u64, reason: Rejection, out: &mut Released) {
+    fn refuse(&mut self, offset: u64, reason: Rejection, at_once: bool, out: &mut Released) {
         self.counts.refuse(reason);
-        out.refused.push((offset, reason));
+        out.refused.push(Refused {
+            offset,
+            reason,
+            at: self.watermark(),
+            at_once,
+        });
     }
 }

@@ -19,7 +19,7 @@ pub use control::Control;
 pub use datum::Datum;
 pub use decode::{Area, Decoded, Decoder};
 pub use event::{Event, Measurement, Probe, SubjectKey, VehicleClass};
-pub use log::{Counts, Ingest, Released};
+pub use log::{Counts, Ingest, Refused, Released};
 pub use mapping::{Feed, Field, FieldMapping, FieldSource, Format, Unit};
 pub use rejection::Rejection;
 pub use settings::Settings;

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::engine::{CheckpointError, Engine};
+use crate::sink::lock::FolderLock;
 
 /// Checkpoints kept.
 const KEPT: usize = 3;
@@ -36,26 +37,34 @@ pub enum StoreError {
     },
 }
 
-/// A folder of checkpoints.
+/// A folder of checkpoints, ours alone.
 #[derive(Debug)]
 pub struct Checkpoints {
     dir: PathBuf,
     next: u64,
+    _lock: FolderLock,
 }
 
 impl Checkpoints {
     /// Opens (or makes) the folder.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if that fails.
+    /// [`StoreError::Io`] if that fails, or if another process works in it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| io_error("creating", dir, error))?;
+        let lock = FolderLock::take(dir, ".state.lock").map_err(|error| io_error("locking", dir, error))?;
         let mut store = Self {
             dir: dir.to_owned(),
             next: 1,
+            _lock: lock,
         };
         store.next = store.list()?.last().map_or(1, |(n, _)| n + 1);
         Ok(store)
+    }
+
+    /// Whether it holds a checkpoint, be it whole or damaged.
+    pub fn holds_any(&self) -> bool {
+        self.next > 1
     }
 
     /// Lets `engine` go on from the newest checkpoint that is whole, and returns its companion.

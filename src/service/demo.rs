@@ -54,7 +54,7 @@ pub struct DemoArgs {
     #[arg(long)]
     no_open: bool,
     /// Threads of the engine; 0 takes one for each core
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::thread_count)]
     threads: usize,
 }
 

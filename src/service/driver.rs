@@ -6,20 +6,26 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::aside::Aside;
 use super::checkpoints::Checkpoints;
 use crate::assess::{Basis, Transition};
 use crate::engine::{Batch, Engine, LogIndex, Output, Record, Refusal, Stage, Stopwatch};
 use crate::ingest::Rejection;
+use crate::locate::PaneIndex;
 use crate::publish::Topic;
-use crate::sink::file::{FileSink, OutputFile};
+use crate::sink::file::{Begin, FileSink, OutputFile};
 use crate::units::EventTime;
 
-/// Refused records that are written with their payload, for each log and reason.
-const SAMPLE_MAX: u32 = 100;
+/// Panes closed before what they gave is handed on.
+const PANES_AT_ONCE: usize = 64;
+/// Records after which a log of which none could be used is warned of.
+const USELESS: u64 = 1000;
+/// Longest payload that such a warning shows.
+const EXAMPLE_BYTES_MAX: usize = 200;
 /// Longest payload that a sample keeps.
 const SAMPLE_BYTES_MAX: usize = 2048;
 
@@ -81,8 +87,29 @@ pub struct Tallies {
     pub alerts_resolved: u64,
     /// Panes closed.
     pub panes: u64,
-    /// Samples written by `log/reason`.
-    sampled: BTreeMap<String, u32>,
+}
+
+/// The files of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Results<'a> {
+    /// The folder.
+    pub dir: &'a Path,
+    /// Which files.
+    pub files: &'a [OutputFile],
+    /// What becomes of an earlier run's.
+    pub earlier: Earlier,
+}
+
+/// What becomes of the files of an earlier run that no checkpoint goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// They are not touched; the run is refused.
+    Kept,
+    /// They are replaced, as was asked for.
+    Replaced,
+    /// They are replaced, since the input can be read again; but not where damaged checkpoints show that they were
+    /// to be gone on with.
+    Repeated,
 }
 
 /// What a checkpoint knows besides the engine.
@@ -93,6 +120,8 @@ struct Companion {
     /// Offset at which each log was begun, by log.
     #[serde(default)]
     starts: Vec<u64>,
+    #[serde(default)]
+    aside: Aside,
 }
 
 /// The driver of one engine.
@@ -106,6 +135,9 @@ pub struct Driver {
     clock: StageClock,
     tallies: Tallies,
     starts: Vec<u64>,
+    aside: Aside,
+    /// The first refused record of each log, in words, and whether it was warned of.
+    useless: Vec<(Option<String>, bool)>,
     output: Output,
     delays: Option<Delays>,
 }
@@ -125,28 +157,46 @@ impl Delays {
 
 impl Driver {
     /// Drives `engine`. With `state`, goes on from the newest checkpoint there and keeps one every `every`.
-    /// With `out`, writes `files` there.
+    /// With `out`, writes files there.
     ///
     /// # Errors
     /// Which folder, file or checkpoint cannot be used.
     pub fn new(
         mut engine: Engine,
-        out: Option<(&Path, &[OutputFile])>,
+        out: Option<Results<'_>>,
         outlets: Vec<Box<dyn Outlet>>,
         state: Option<&Path>,
         every: Duration,
     ) -> Result<Self> {
         let mut companion = Companion::default();
         let checkpoints = state.map(Checkpoints::open).transpose()?;
+        let mut restored = false;
         if let Some(store) = &checkpoints
             && let Some(bytes) = store.restore(&mut engine)?
         {
             companion = serde_json::from_slice(&bytes).context("the checkpoint's companion")?;
+            restored = true;
         }
-        let files = out
-            .map(|(dir, files)| FileSink::open(dir, files, &companion.lengths))
-            .transpose()?;
-        Ok(Self {
+        let damaged = !restored && checkpoints.as_ref().is_some_and(Checkpoints::holds_any);
+        let open = |out: Results<'_>| {
+            let begin = match out.earlier {
+                _ if restored => Begin::At(&companion.lengths),
+                Earlier::Replaced => Begin::Anew,
+                Earlier::Repeated if !damaged => Begin::Anew,
+                _ if damaged => Begin::InEmpty(
+                    "none of the checkpoints that would go on with it can be used: to start anew, move it away, \
+                     or name other folders",
+                ),
+                _ => Begin::InEmpty(
+                    "go on with it by --state and the folder of its checkpoints, replace it by --overwrite, or \
+                     name another folder",
+                ),
+            };
+            FileSink::open(out.dir, out.files, begin)
+        };
+        let files = out.map(open).transpose()?;
+        let logs = engine.logs();
+        let mut driver = Self {
             engine,
             files,
             outlets,
@@ -156,9 +206,16 @@ impl Driver {
             clock: StageClock::default(),
             tallies: companion.tallies,
             starts: companion.starts,
+            aside: companion.aside,
+            useless: vec![(None, false); logs],
             output: Output::default(),
             delays: None,
-        })
+        };
+        if !restored {
+            // A run that ends before its first checkpoint is due must find its files to be its own.
+            driver.checkpoint()?;
+        }
+        Ok(driver)
     }
 
     /// Measures the delay between the end of a pane and its states on the clock `now`; only where events come
@@ -229,8 +286,20 @@ impl Driver {
     /// # Errors
     /// What could not be written or delivered.
     pub fn take(&mut self, batch: &Batch) -> Result<()> {
-        self.engine.step(batch, &mut self.output, &mut self.clock);
+        let mut more = self.step(batch)?;
+        while more {
+            more = self.step(&Batch::default())?;
+        }
+        self.checkpoint_if_due()
+    }
+
+    /// Takes a batch and hands on what follows from it. Whether more panes are due, for an empty batch.
+    fn step(&mut self, batch: &Batch) -> Result<bool> {
+        let more = self
+            .engine
+            .step_some(batch, PANES_AT_ONCE, &mut self.output, &mut self.clock);
         self.clock.enter(Some(Stage::Publish));
+        self.watch(batch);
         self.tally();
         self.write(batch)?;
         for outlet in &mut self.outlets {
@@ -248,7 +317,7 @@ impl Driver {
         output.refused.clear();
         output.matches.clear();
         output.closed.clear();
-        self.checkpoint_if_due()
+        Ok(more)
     }
 
     /// Keeps a checkpoint if the last one is old enough.
@@ -283,6 +352,7 @@ impl Driver {
             lengths,
             tallies: self.tallies.clone(),
             starts: self.starts.clone(),
+            aside: self.aside.clone(),
         };
         let bytes = self.engine.checkpoint(&serde_json::to_vec(&companion)?);
         if let Err(error) = store.keep(&bytes) {
@@ -318,27 +388,74 @@ impl Driver {
         for publication in &self.output.publications {
             files.publish(publication)?;
         }
-        for line in &self.output.matches {
-            files.line(OutputFile::Matches, line)?;
-        }
         for closed in &self.output.closed {
             let line = serde_json::json!({ "pane_end": closed.end.to_string(), "digest": closed.digest.to_string() });
             files.line(OutputFile::Digests, line.to_string().as_bytes())?;
         }
+        for placed in self.output.matches.drain(..) {
+            self.aside.place(placed);
+        }
         for refusal in &self.output.refused {
-            let log = self.engine.log_name(refusal.log);
-            let sampled = self
-                .tallies
-                .sampled
-                .entry(format!("{log}/{}", refusal.reason.label()))
-                .or_default();
-            if *sampled < SAMPLE_MAX {
-                *sampled += 1;
-                let line = sample(log, refusal, refused(batch, refusal).map(|r| r.value));
-                files.line(OutputFile::Rejected, line.to_string().as_bytes())?;
+            self.aside.refuse(refusal, || {
+                // Others may have come with this batch or an earlier one, which must not show.
+                let record = refusal.at_once.then(|| refused(batch, refusal)).flatten();
+                let log = self.engine.log_name(refusal.log);
+                sample(log, refusal, record.map(|r| r.value)).to_string()
+            });
+        }
+        self.write_aside(self.engine.told())
+    }
+
+    /// Writes what was told beside the panes before `told`.
+    fn write_aside(&mut self, told: PaneIndex) -> Result<()> {
+        let Some(files) = &mut self.files else {
+            return Ok(());
+        };
+        let leaving = self.aside.leave(told);
+        for (kind, lines) in [
+            (OutputFile::Matches, leaving.placed),
+            (OutputFile::Rejected, leaving.refused),
+        ] {
+            for line in lines {
+                files.line(kind, line.as_bytes())?;
             }
         }
         Ok(())
+    }
+
+    /// Warns of logs of which no record could be used: most often their records have another shape than thought.
+    fn watch(&mut self, batch: &Batch) {
+        for refusal in &self.output.refused {
+            let (example, _) = &mut self.useless[usize::from(refusal.log)];
+            if example.is_none() {
+                let record = refusal.at_once.then(|| refused(batch, refusal)).flatten();
+                let payload = record.map_or(&[][..], |r| &r.value[..r.value.len().min(EXAMPLE_BYTES_MAX)]);
+                *example = Some(format!(
+                    "record {} was refused as `{}`: {}",
+                    refusal.offset,
+                    refusal.reason.label(),
+                    String::from_utf8_lossy(payload)
+                ));
+            }
+        }
+        self.warn(USELESS);
+    }
+
+    /// Warns of logs of which at least `read` records were read and none could be used.
+    fn warn(&mut self, read: u64) {
+        for (log, (example, warned)) in self.useless.iter_mut().enumerate() {
+            let counts = self.engine.log_counts(log as LogIndex);
+            if !*warned && counts.used == 0 && counts.read >= read {
+                *warned = true;
+                tracing::warn!(
+                    log = self.engine.log_name(log as LogIndex),
+                    read = counts.read,
+                    "no record of this log could be used, {}; does its shape fit (--preset, or `preset` and \
+                     [source.fields] of the source)?",
+                    example.as_deref().unwrap_or("all were refused")
+                );
+            }
+        }
     }
 
     /// Writes out what is buffered.
@@ -346,7 +463,30 @@ impl Driver {
     /// # Errors
     /// What could not be written or delivered.
     pub fn finish(&mut self) -> Result<()> {
+        self.warn(1);
+        if self.checkpoints.is_none() {
+            // Nothing goes on from here.
+            self.write_aside(PaneIndex::MAX)?;
+        }
         self.checkpoint()
+    }
+
+    /// Asserts that a run over files was of use.
+    ///
+    /// # Errors
+    /// Records were read and none could be used.
+    pub fn of_use(&self) -> Result<()> {
+        let counts = self.engine.counts();
+        if counts.read > 0 && counts.used == 0 {
+            let example = self.useless.iter().find_map(|(example, _)| example.as_deref());
+            bail!(
+                "none of the {} records could be used: {}; check --preset, or `preset` and [source.fields] of the \
+                 source",
+                counts.read,
+                example.unwrap_or("all were refused")
+            );
+        }
+        Ok(())
     }
 
     /// The summary of the run, as in interfaces §3.

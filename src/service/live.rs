@@ -478,17 +478,15 @@ impl Outlet for KafkaOutlet {
                 if self.letters >= DEAD_LETTERS_PER_S {
                     break;
                 }
-                let Some(record) = refused(batch, refusal) else {
-                    continue;
-                };
+                let record = refused(batch, refusal);
                 self.letters += 1;
                 let (topic, partition) = &self.inputs[usize::from(refusal.log)];
                 self.sink.dead_letter(&DeadLetter {
                     topic,
                     partition: *partition,
                     offset: refusal.offset,
-                    key: record.key,
-                    value: record.value,
+                    key: record.map_or(&[], |r| r.key),
+                    value: record.map(|r| r.value),
                     reason: refusal.reason.label(),
                 })?;
             }

@@ -1,5 +1,6 @@
 //! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
+pub mod aside;
 #[cfg(feature = "kafka")]
 pub mod brokers;
 pub mod check;
@@ -33,6 +34,19 @@ pub mod schema;
 mod shell;
 pub mod simulate;
 pub mod telemetry;
+
+/// Most threads that may be asked for: beyond the cores of any machine, and few enough to be started.
+const THREADS_MAX: usize = 1024;
+
+/// Reads a number of threads; 0 is one for each core.
+pub(crate) fn thread_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= THREADS_MAX => Ok(n),
+        _ => Err(format!(
+            "write a number from 0 (one for each core) to {THREADS_MAX}; more threads than cores do not help"
+        )),
+    }
+}
 
 /// Threads of the engine: as asked for, or one for each core.
 pub(crate) fn threads(asked: usize) -> usize {

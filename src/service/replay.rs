@@ -10,7 +10,7 @@ use clap::Args;
 use super::city::{City, LogDoor};
 use super::cli::{Global, UsageError};
 use super::config::{Config, Source, SourceKind};
-use super::driver::Driver;
+use super::driver::{Driver, Earlier, Results};
 use super::files::{Drive, Files};
 use super::pace::{Pace, Speed};
 use crate::engine::{Batch, Engine, LogIndex};
@@ -61,7 +61,7 @@ pub struct ReplayArgs {
     #[arg(long, default_value = "max", value_name = "max|N")]
     speed: Speed,
     /// Threads of the engine; 0 takes one for each core
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::thread_count)]
     threads: usize,
     /// Write matches.ndjson: where each position was placed on the road
     #[arg(long)]
@@ -109,7 +109,7 @@ impl ReplayArgs {
         } else {
             report(&summary, &self.out)
         })?;
-        Ok(())
+        driver.of_use()
     }
 
     /// Lets the flags override the configuration.
@@ -176,8 +176,7 @@ impl ReplayArgs {
         }
         let (input, logs) = Files::open(config, city, self.matches)?;
         let engine = Engine::new(city.setup(config, logs, threads, self.matches));
-        let out = Some((self.out.as_path(), files));
-        let mut driver = Driver::new(engine, out, Vec::new(), self.state.as_deref(), CHECKPOINT_EVERY)?;
+        let mut driver = self.driver(engine, files)?;
         let how = Drive {
             speed: self.speed,
             drain: !self.no_drain,
@@ -185,6 +184,24 @@ impl ReplayArgs {
         };
         input.drive(&mut driver, how, &AtomicBool::new(false))?;
         Ok(driver)
+    }
+
+    fn driver(&self, engine: Engine, files: &[OutputFile]) -> Result<Driver> {
+        let out = Results {
+            dir: &self.out,
+            files,
+            earlier: Earlier::Repeated,
+        };
+        let state = self.state.as_deref();
+        let driver = Driver::new(engine, Some(out), Vec::new(), state, CHECKPOINT_EVERY)?;
+        // That of an earlier run would be taken for this one's, should it fail.
+        let path = self.out.join("summary.json");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(driver),
+        }
     }
 }
 
@@ -212,8 +229,7 @@ impl ReplayArgs {
             }
         }
         let engine = Engine::new(city.setup(config, logs, threads, self.matches));
-        let out = Some((self.out.as_path(), files));
-        let mut driver = Driver::new(engine, out, Vec::new(), self.state.as_deref(), CHECKPOINT_EVERY)?;
+        let mut driver = self.driver(engine, files)?;
         let (mut batch, mut record) = (Batch::default(), LogRecord::default());
         // Also within a batch: event logs that overlap hold records twice, and the engine takes each once.
         let mut next: Vec<u64> = (0..driver.engine().logs())
@@ -390,7 +406,11 @@ mod tests {
         }
         let (a, b, map, out) = (path("a.log"), path("b.log"), path("m.map"), path("out"));
         let command = Command::parse_from(["replay", "--map", &map, "--log", &a, &b, "-o", &out]);
-        command.replay.run(&command.global).unwrap();
+        let error = command.replay.run(&command.global).unwrap_err().to_string();
+        assert!(
+            error.contains("none of the 50 records") && error.contains("schema"),
+            "{error}"
+        );
         let summary: serde_json::Value =
             serde_json::from_slice(&std::fs::read(dir.path().join("out/summary.json")).unwrap()).unwrap();
         assert_eq!(summary["records"]["read"], 50);

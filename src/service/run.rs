@@ -11,7 +11,7 @@ use clap::Args;
 use super::city::City;
 use super::cli::Global;
 use super::config::{Config, Source, SourceKind};
-use super::driver::{Driver, Outlet};
+use super::driver::{Driver, Earlier, Outlet, Results};
 use super::files::{Drive, Files};
 use super::pace::Speed;
 use super::shell::{Shell, stop_signal};
@@ -30,11 +30,14 @@ pub struct RunArgs {
     /// Keep checkpoints here, and go on from the newest one
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Replace what an earlier run left in the folder of the file sink
+    #[arg(long)]
+    overwrite: bool,
     /// Seconds between two checkpoints
     #[arg(long, default_value_t = 30, value_name = "S", requires = "state", value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
     /// Threads of the engine; 0 takes one for each core
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::thread_count)]
     threads: usize,
 }
 
@@ -63,6 +66,9 @@ impl RunArgs {
         let (digest, end) = driver.engine().digest();
         tracing::info!(%digest, pane_end = %end.map_or_else(|| "-".to_owned(), |e| e.to_string()), "stopped");
         super::cli::print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+        if kinds.contains(&SourceKind::File) {
+            driver.of_use()?;
+        }
         Ok(())
     }
 
@@ -110,7 +116,15 @@ impl RunArgs {
             files.push(OutputFile::Rejected);
         }
         let dir = sink.and_then(|s| s.path.clone());
-        let out = dir.as_deref().map(|dir| (dir, files.as_slice()));
+        let out = dir.as_deref().map(|dir| Results {
+            dir,
+            files: &files,
+            earlier: if self.overwrite {
+                Earlier::Replaced
+            } else {
+                Earlier::Kept
+            },
+        });
         let every = Duration::from_secs(u64::from(self.checkpoint_every));
         Driver::new(engine, out, outlets, self.state.as_deref(), every)
     }

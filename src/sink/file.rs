@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::lock::FolderLock;
 use crate::publish::{Publication, Topic};
 
 /// Why an output file cannot be written.
@@ -73,27 +74,51 @@ struct Open {
     length: u64,
 }
 
-/// Writes a run into a folder.
+/// Where the files of a run begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin<'a> {
+    /// Behind what a checkpoint knows of: each file is cut back to its length there (by name; 0 if absent).
+    At(&'a BTreeMap<String, u64>),
+    /// Anew: what they hold is replaced.
+    Anew,
+    /// Anew, and refused where they hold something; the text says what to do then.
+    InEmpty(&'a str),
+}
+
+/// Writes a run into a folder, which is ours alone meanwhile.
 #[derive(Debug)]
 pub struct FileSink {
     files: BTreeMap<OutputFile, Open>,
+    _lock: FolderLock,
 }
 
 impl FileSink {
-    /// Opens `files` in `dir`, each cut back to the length in `lengths` (by name; 0 if absent).
+    /// Opens `files` in `dir`.
     ///
     /// # Errors
-    /// [`FileSinkError`] naming the file; also if one is shorter than its length of record.
-    pub fn open(
-        dir: &Path,
-        files: &[OutputFile],
-        lengths: &BTreeMap<String, u64>,
-    ) -> Result<Self, FileSinkError> {
-        std::fs::create_dir_all(dir).map_err(|error| FileSinkError {
-            doing: "creating the folder",
-            path: dir.to_owned(),
-            error,
-        })?;
+    /// [`FileSinkError`] naming the file or folder; also if another process works in it, if a file is shorter than
+    /// its length of record, or holds what must not be replaced. No file has been changed then.
+    pub fn open(dir: &Path, files: &[OutputFile], begin: Begin<'_>) -> Result<Self, FileSinkError> {
+        let fail = |doing| {
+            let path = dir.to_owned();
+            move |error| FileSinkError { doing, path, error }
+        };
+        std::fs::create_dir_all(dir).map_err(fail("creating the folder"))?;
+        let lock = FolderLock::take(dir, ".results.lock").map_err(fail("locking"))?;
+        if let Begin::InEmpty(remedy) = begin {
+            for kind in files {
+                let path = dir.join(kind.name());
+                let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
+                if bytes > 0 {
+                    let text = format!("it holds {bytes} bytes of an earlier run; {remedy}");
+                    return Err(FileSinkError {
+                        doing: "not replacing",
+                        path,
+                        error: io::Error::new(io::ErrorKind::AlreadyExists, text),
+                    });
+                }
+            }
+        }
         let mut open = BTreeMap::new();
         for &kind in files {
             let path = dir.join(kind.name());
@@ -101,7 +126,10 @@ impl FileSink {
                 let path = path.clone();
                 move |error| FileSinkError { doing, path, error }
             };
-            let length = lengths.get(kind.name()).copied().unwrap_or(0);
+            let length = match begin {
+                Begin::At(lengths) => lengths.get(kind.name()).copied().unwrap_or(0),
+                Begin::Anew | Begin::InEmpty(_) => 0,
+            };
             let mut file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -127,7 +155,10 @@ impl FileSink {
                 },
             );
         }
-        Ok(Self { files: open })
+        Ok(Self {
+            files: open,
+            _lock: lock,
+        })
     }
 
     /// Appends a line to a file of this run; a file that was not asked for is left out.
@@ -184,5 +215,35 @@ impl FileSink {
             lengths.insert(kind.name().to_owned(), open.length);
         }
         Ok(lengths)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_replaced_only_if_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |begin: Begin<'_>| FileSink::open(dir.path(), &[OutputFile::Alerts], begin);
+        let path = dir.path().join(OutputFile::Alerts.name());
+        let mut sink = open(Begin::InEmpty("move it")).unwrap();
+        let second = open(Begin::Anew).unwrap_err();
+        assert!(second.to_string().contains("another viaflux"), "{second}");
+        sink.line(OutputFile::Alerts, b"one").unwrap();
+        let lengths = sink.flush(false).unwrap();
+        sink.line(OutputFile::Alerts, b"two").unwrap();
+        sink.flush(false).unwrap();
+        drop(sink);
+        let refused = open(Begin::InEmpty("move it")).unwrap_err().to_string();
+        assert!(
+            refused.contains("alerts.ndjson") && refused.contains("move it"),
+            "{refused}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+        drop(open(Begin::At(&lengths)).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\n");
+        drop(open(Begin::Anew).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
     }
 }

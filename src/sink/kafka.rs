@@ -326,8 +326,8 @@ pub struct DeadLetter<'a> {
     pub offset: u64,
     /// Its key.
     pub key: &'a [u8],
-    /// Its payload.
-    pub value: &'a [u8],
+    /// Its payload; `None` if it came with an earlier batch, and is to be read at its offset.
+    pub value: Option<&'a [u8]>,
     /// Label of the rejection.
     pub reason: &'a str,
 }
@@ -401,7 +401,7 @@ impl KafkaSink {
                 topic: &topic,
                 partition: None,
                 key,
-                value: Some(letter.value),
+                value: letter.value,
             },
             &headers,
         )
@@ -722,7 +722,7 @@ mod tests {
             partition: 3,
             offset: 17,
             key: b"",
-            value: b"{nonsense",
+            value: Some(b"{nonsense"),
             reason: "decode",
         };
         sink.dead_letter(&letter).unwrap();

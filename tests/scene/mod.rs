@@ -307,7 +307,15 @@ impl Rig {
         let mut engine = self.engine();
         let mut out = Output::default();
         for batch in self.batches(items, batch) {
+            let told = engine.told();
+            let from = (out.refused.len(), out.matches.len());
             engine.step(&batch, &mut out, &mut ());
+            let panes = out.refused[from.0..].iter().map(|r| r.pane);
+            let first = panes.chain(out.matches[from.1..].iter().map(|m| m.pane)).min();
+            assert!(
+                first.is_none_or(|first| first >= told),
+                "all of the panes before {told} had been told, not so pane {first:?}"
+            );
         }
         Told::of(&engine, out)
     }
@@ -320,18 +328,25 @@ pub(crate) struct Told {
     pub(crate) chain: Vec<(i64, String)>,
     pub(crate) publications: Vec<Publication>,
     pub(crate) counts: Vec<Counts>,
-    /// Lines of `matches.ndjson`, sorted.
+    /// Lines of `matches.ndjson`, in the order pane, log, place in the log.
     pub(crate) matches: Vec<String>,
+    /// Refused records, in the same order.
+    pub(crate) refusals: Vec<(i64, u16, u64, Rejection, bool)>,
 }
 
 impl Told {
-    pub(crate) fn of(engine: &Engine, out: Output) -> Self {
-        let mut matches: Vec<String> = out
+    pub(crate) fn of(engine: &Engine, mut out: Output) -> Self {
+        out.matches.sort_by_key(|m| (m.pane, m.log, m.offset));
+        let matches: Vec<String> = out
             .matches
             .into_iter()
-            .map(|m| String::from_utf8(m).unwrap())
+            .map(|m| String::from_utf8(m.line).unwrap())
             .collect();
-        matches.sort();
+        let told = out.refused.iter();
+        let mut refusals: Vec<_> = told
+            .map(|r| (r.pane, r.log, r.offset, r.reason, r.at_once))
+            .collect();
+        refusals.sort_unstable();
         Self {
             chain: out
                 .closed
@@ -343,6 +358,7 @@ impl Told {
                 .map(|l| engine.log_counts(l as u16).clone())
                 .collect(),
             matches,
+            refusals,
         }
     }
 
