@@ -23,10 +23,10 @@ mod viterbi;
 
 use serde::{Deserialize, Serialize};
 
-pub use matcher::{Decided, Decision, Decisions, Lag, Matcher};
-pub use track::{Fix, Track};
 pub use lane::{Locate, Sites, State as LaneState};
+pub use matcher::{Decided, Decision, Decisions, Lag, Matcher};
 pub use settings::Settings;
+pub use track::{Fix, Track};
 
 use crate::ingest::{Measurement, Rejection, SubjectKey};
 use crate::network::SegmentIndex;
@@ -76,6 +76,8 @@ pub struct Reading {
 pub enum Unlocated {
     /// No segment within reach.
     OffRoad,
+    /// No way leads there from where the vehicle was.
+    NoWay,
 }
 
 impl Unlocated {
@@ -83,6 +85,7 @@ impl Unlocated {
     pub const fn label(self) -> &'static str {
         match self {
             Unlocated::OffRoad => "off_road",
+            Unlocated::NoWay => "no_way",
         }
     }
 }

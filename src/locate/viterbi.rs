@@ -147,7 +147,9 @@ impl Lattice {
 
     /// Adds evidence about the last column.
     pub(super) fn rescore(&mut self, more: impl Fn(Spot) -> f32) {
-        let Some(last) = self.columns.len().checked_sub(1) else { return };
+        let Some(last) = self.columns.len().checked_sub(1) else {
+            return;
+        };
         let range = self.range(last);
         let states = &mut self.states[range];
         for s in states.iter_mut() {

@@ -543,13 +543,22 @@ impl Network {
         let (kx, ky) = self.scale.at(at.lat_e7());
         let (lon, lat) = (f64::from(at.lon_e7()), f64::from(at.lat_e7()));
         let range = self.shape_range(i);
-        let place = |p: Position| ((f64::from(p.lon_e7()) - lon) * kx, (f64::from(p.lat_e7()) - lat) * ky);
+        let place = |p: Position| {
+            (
+                (f64::from(p.lon_e7()) - lon) * kx,
+                (f64::from(p.lat_e7()) - lat) * ky,
+            )
+        };
         let mut best = f64::INFINITY;
         for k in range.start..range.end - 1 {
             let (a, b) = (place(self.parts.positions[k]), place(self.parts.positions[k + 1]));
             let v = (b.0 - a.0, b.1 - a.1);
             let square = v.0 * v.0 + v.1 * v.1;
-            let mut f = if square > 0.0 { -(a.0 * v.0 + a.1 * v.1) / square } else { 0.0 };
+            let mut f = if square > 0.0 {
+                -(a.0 * v.0 + a.1 * v.1) / square
+            } else {
+                0.0
+            };
             if k != range.start {
                 f = f.max(0.0);
             }
@@ -571,9 +580,18 @@ impl Network {
         let length = self.segment(i).length_mm;
         let back = self.backward(i);
         let (low, high) = (low_mm.min(length), high_mm.min(length));
-        let (low, high) = if back { (length - high, length - low) } else { (low, high) };
+        let (low, high) = if back {
+            (length - high, length - low)
+        } else {
+            (low, high)
+        };
         let mut best = (low, f64::INFINITY);
-        let place = |p: Position| ((f64::from(p.lon_e7()) - lon) * kx, (f64::from(p.lat_e7()) - lat) * ky);
+        let place = |p: Position| {
+            (
+                (f64::from(p.lon_e7()) - lon) * kx,
+                (f64::from(p.lat_e7()) - lat) * ky,
+            )
+        };
         for k in range.start..range.end - 1 {
             let (c0, c1) = (self.cumulative[k], self.cumulative[k + 1]);
             if c1 < low || c0 > high {
@@ -587,7 +605,11 @@ impl Network {
                 f64::from(low.saturating_sub(c0)) / span,
                 f64::from(high.min(c1) - c0) / span,
             );
-            let f = if square > 0.0 { (-(a.0 * v.0 + a.1 * v.1) / square).clamp(f0, f1.max(f0)) } else { f0 };
+            let f = if square > 0.0 {
+                (-(a.0 * v.0 + a.1 * v.1) / square).clamp(f0, f1.max(f0))
+            } else {
+                f0
+            };
             let p = (a.0 + v.0 * f, a.1 + v.1 * f);
             let d = libm::sqrt(p.0 * p.0 + p.1 * p.1);
             if d < best.1 {
