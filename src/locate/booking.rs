@@ -112,6 +112,20 @@ pub(super) fn pieces(
     debug_assert_eq!(begin, to.0);
 }
 
+/// Whether a vehicle can have driven these pieces: not faster than half again the highest limit on them and 5 m/s
+/// (algorithms §2.2, step 5), give or take `slack_mm` for the noise of two positions.
+pub(super) fn plausible(network: &Network, pieces: &[Piece], slack_mm: u64) -> bool {
+    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+        return true;
+    };
+    let time_ms = last.end.since(first.begin).unsigned_abs();
+    let driven: u64 = pieces.iter().map(|p| p.distance_mm).sum();
+    let limits = pieces.iter().map(|p| u64::from(network.segment(p.segment).limit_kph));
+    // km/h · ms / 3.6 = mm
+    let limit_mm = limits.max().unwrap_or(0) * time_ms * 10 / 36;
+    driven <= limit_mm * 3 / 2 + 5 * time_ms + slack_mm
+}
+
 /// Cuts a piece at pane borders. `entered_at` is when the visit of this segment began.
 ///
 /// Panes before `open` were promised to be complete: the time that falls there is returned instead of booked.

@@ -9,7 +9,7 @@ use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
 use super::track::{Fix, Track};
 use super::{
     Contribution, KEYING_WINDOW_MS, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings,
-    Sighting, Unlocated, booking, kinematics,
+    Sighting, booking, emission, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentIndex};
@@ -442,13 +442,16 @@ impl Locate {
                 moving,
                 &mut pieces,
             );
+            let slack_mm = (3.0 * emission::sigma_m(fix, &self.settings) * 1000.0) as u64;
+            let plausible = booking::plausible(&self.network, &pieces, slack_mm);
+            self.state.counts.implausible += u64::from(!plausible);
             for (k, piece) in pieces.iter().enumerate() {
                 let visit = match vehicle.visit {
                     Some((segment, since)) if k == 0 && segment == piece.segment => (segment, since),
                     _ => (piece.segment, piece.begin),
                 };
                 vehicle.visit = Some(visit);
-                if sure {
+                if sure && plausible {
                     self.state.counts.overtaken_ms += booking::book(
                         piece,
                         self.pane_ms,

@@ -127,6 +127,8 @@ pub struct LocateCounts {
     pub off_road: u64,
     /// Steps between two fixes that no path explains.
     pub broken: u64,
+    /// Steps too fast for their roads: placed, but not in the statistics.
+    pub implausible: u64,
     /// Time in ms that was cut off steps longer than `settle_s`.
     pub overtaken_ms: u64,
     /// Vehicles forgotten at `vehicles_max`.
@@ -140,6 +142,7 @@ impl LocateCounts {
         self.ambiguous += other.ambiguous;
         self.off_road += other.off_road;
         self.broken += other.broken;
+        self.implausible += other.implausible;
         self.overtaken_ms += other.overtaken_ms;
         self.evicted_at_limit += other.evicted_at_limit;
     }

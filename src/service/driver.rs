@@ -385,7 +385,7 @@ impl Driver {
             },
             "located": {
                 "matched": locate.matched, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
-                "broken_steps": locate.broken, "overtaken_ms": locate.overtaken_ms,
+                "broken_steps": locate.broken, "implausible_steps": locate.implausible, "overtaken_ms": locate.overtaken_ms,
                 "vehicles": self.engine.vehicles(),
             },
             "segments": segments,

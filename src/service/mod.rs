@@ -1,5 +1,6 @@
 //! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
+pub mod bench;
 #[cfg(feature = "kafka")]
 pub mod brokers;
 pub mod check;
