@@ -223,8 +223,8 @@ impl Matcher {
     fn settled(&self, track: &Track) -> bool {
         match track.pending[0].part {
             Part::OffRoad => true,
-            Part::Column => track.lattice.certain(0),
-            Part::Between | Part::Skipped => track.lattice.certain(0) && track.lattice.certain(1),
+            Part::Column => track.lattice.certain(),
+            Part::Between | Part::Skipped => track.lattice.certain_behind() && track.lattice.certain(),
         }
     }
 

@@ -60,9 +60,15 @@ impl Lattice {
         }
     }
 
-    /// Whether all ways agree on a column; `false` if there is none. The first is number 0.
-    pub(super) fn certain(&self, column: usize) -> bool {
-        column + 1 < self.columns.len() && self.range(column).len() == 1
+    /// Whether all ways agree on the column to be decided next, and more columns follow.
+    pub(super) fn certain(&self) -> bool {
+        let next = usize::from(self.decided);
+        next + 1 < self.columns.len() && self.range(next).len() == 1
+    }
+
+    /// Whether all ways agree on the column decided last.
+    pub(super) fn certain_behind(&self) -> bool {
+        self.decided && self.range(0).len() == 1
     }
 
     /// Adds a column and forgets what no way of the new one comes from.
