@@ -120,7 +120,9 @@ pub(super) fn plausible(network: &Network, pieces: &[Piece], slack_mm: u64) -> b
     };
     let time_ms = last.end.since(first.begin).unsigned_abs();
     let driven: u64 = pieces.iter().map(|p| p.distance_mm).sum();
-    let limits = pieces.iter().map(|p| u64::from(network.segment(p.segment).limit_kph));
+    let limits = pieces
+        .iter()
+        .map(|p| u64::from(network.segment(p.segment).limit_kph));
     // km/h · ms / 3.6 = mm
     let limit_mm = limits.max().unwrap_or(0) * time_ms * 10 / 36;
     driven <= limit_mm * 3 / 2 + 5 * time_ms + slack_mm

@@ -11,7 +11,7 @@ use crate::network::{Candidate, Network, SegmentIndex};
 use crate::units::{EventTime, Position};
 
 /// Score, relative to the best of its column, below which a state is not worth a search.
-const STATE_FLOOR: f32 = -14.0;
+const STATE_FLOOR: f32 = -10.0;
 /// Farthest that a way between two decided places is searched, in mm.
 const WAY_MAX_MM: u64 = 5_000_000;
 /// Fixes in a row without a road near that end a track's way.

@@ -95,9 +95,9 @@ impl Lattice {
                 break; // and so it is in the columns before
             }
             let mut kept = 0;
-            for k in 0..before.len() {
-                if index[k] == 0 {
-                    index[k] = kept as u8;
+            for (k, i) in index[..before.len()].iter_mut().enumerate() {
+                if *i == 0 {
+                    *i = kept as u8;
                     self.states[before.start + kept] = self.states[before.start + k];
                     kept += 1;
                 }

@@ -1,5 +1,6 @@
 //! The road network in memory: flat arrays, their derived neighbours, and the questions asked of them.
 
+use super::grid::Grid;
 use super::index::{Leaf, SpatialIndex};
 use super::*;
 
@@ -138,7 +139,8 @@ pub struct Network {
     via_by_turn: Vec<(SegmentIndex, SegmentIndex, u32)>,
     bounds: (Position, Position),
     scale: Scale,
-    index: SpatialIndex,
+    pub(super) index: SpatialIndex,
+    pub(super) grid: Grid,
 }
 
 /// Distances of shape points from the first, in mm: rounded sums, never falling, the last at least 1.
@@ -230,6 +232,9 @@ impl Network {
             (Some(south), Some(west), Some(north), Some(east)) => (e7(south, west), e7(north, east)),
             _ => (zero, zero),
         };
+        let (east, north) =
+            scale.at(((i64::from(bounds.0.lat_e7()) + i64::from(bounds.1.lat_e7())) / 2) as i32);
+        let stretch = north / east;
         Self {
             version,
             hot,
@@ -243,6 +248,7 @@ impl Network {
             via_by_turn: Vec::new(),
             bounds,
             scale,
+            grid: Grid::new(&leaves, stretch),
             index: SpatialIndex::new(leaves),
             parts,
         }
@@ -496,7 +502,9 @@ impl Network {
         let (lon, lat) = (f64::from(at.lon_e7()), f64::from(at.lat_e7()));
         let (dx, dy) = ((radius / kx) as i64 + 1, (radius / ky) as i64 + 1);
         let (x, y) = (i64::from(at.lon_e7()), i64::from(at.lat_e7()));
-        self.index.visit([x - dx, y - dy], [x + dx, y + dy], |leaf| {
+        let beyond = radius * radius;
+        let (low, high) = ([x - dx, y - dy], [x + dx, y + dy]);
+        let look_at = |leaf: &Leaf| {
             let (ax, ay) = (
                 (f64::from(leaf.a[0]) - lon) * kx,
                 (f64::from(leaf.a[1]) - lat) * ky,
@@ -513,7 +521,11 @@ impl Network {
                 0.0
             };
             let (px, py) = (ax + vx * f, ay + vy * f);
-            let distance = (px * px + py * py).sqrt().round();
+            let square = px * px + py * py;
+            if square > beyond {
+                return;
+            }
+            let distance = square.sqrt().round();
             if distance > f64::from(radius_mm) {
                 return;
             }
@@ -521,20 +533,33 @@ impl Network {
             let (c0, c1) = (self.cumulative[point], self.cumulative[point + 1]);
             let along = c0 + (f64::from(c1 - c0) * f).round() as u32;
             for (side, &segment) in self.shape_segments[leaf.shape as usize].iter().enumerate() {
-                if segment != NONE {
-                    let length = self.hot[segment as usize].length_mm;
-                    out.push(Candidate {
-                        segment,
-                        offset_mm: if side == 0 { along } else { length - along },
-                        distance_mm: distance as u32,
-                        bearing: self.bearings[point][side],
-                    });
+                if segment == NONE {
+                    continue;
+                }
+                let length = self.hot[segment as usize].length_mm;
+                let new = Candidate {
+                    segment,
+                    offset_mm: if side == 0 { along } else { length - along },
+                    distance_mm: distance as u32,
+                    bearing: self.bearings[point][side],
+                };
+                // One place for each segment. Pieces of a segment come one after the other, or nearly.
+                match out.iter_mut().rev().find(|c| c.segment == segment) {
+                    None => out.push(new),
+                    Some(c) => {
+                        let key = |c: &Candidate| (c.distance_mm, c.offset_mm, c.bearing);
+                        if key(&new) < key(c) {
+                            *c = new;
+                        }
+                    }
                 }
             }
-        });
-        // One place for each segment, then the order asked for; both sorts work in place.
-        out.sort_unstable_by_key(|c| (c.segment, c.distance_mm, c.offset_mm, c.bearing));
-        out.dedup_by_key(|c| c.segment);
+        };
+        if self.grid.suits(low, high) {
+            self.grid.visit(low, high, look_at);
+        } else {
+            self.index.visit(low, high, look_at);
+        }
         out.sort_unstable_by_key(|c| (c.distance_mm, c.bearing, c.segment));
     }
 

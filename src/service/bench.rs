@@ -122,7 +122,11 @@ impl MatchArgs {
         write(&self.out, &network, traces.iter().map(|(id, _)| *id).zip(matched))
             .with_context(|| format!("cannot write {}", self.out.display()))?;
         let mut report = String::new();
-        let _ = write!(report, "{{\"points\": {points}, \"cpu_s\": {:.6}}}", cpu.as_secs_f64());
+        let _ = write!(
+            report,
+            "{{\"points\": {points}, \"cpu_s\": {:.6}}}",
+            cpu.as_secs_f64()
+        );
         Ok(cli::print(&report)?)
     }
 }
