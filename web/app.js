@@ -468,6 +468,7 @@ function pickAlert(a, fly) {
 function showPanel() {
   dirty.lists = dirty.frame = true;
   $('detail').hidden = !selected && !picked;
+  $('d-zoom').hidden = !selected && !(picked && stretchOf(picked).length);
   if (!$('detail').hidden) { $('detail').scrollTop = 0; showDetail(); }
   if (origin) moved();
 }
@@ -507,7 +508,7 @@ function showSegment() {
     ['time', span(s?.current_travel_time_s)], ['delay', span(s?.delay_s)], ['trend', s?.trend ? t(s.trend) : undefined], ['grade', s?.grade ? TEXT[lang][`g_${s.grade}`] ?? s.grade : undefined],
     ['basis', s ? t(`b_${s.basis}`) : t('b_none')], ['observed', known(age) ? t('ago', span(age)) : t('never')], ['confidence', pct(s?.confidence)], ['vehicles', num(s?.vehicle_count)], ['samples', num(s?.sample_count)], ['sensor', pct(s?.sensor_share)],
     ['window', s ? `${clock(s.window_start)} – ${clock(s.window_end)}` : undefined], ['state', s ? t(s.provisional ? 'provisional' : s.partial ? 'partial' : 'final') : undefined], ['id', selected.id]]);
-  write($('d-more'), ...(alert ? [button(`← ${t('backToAlert')}`, () => pickAlert(alert, false))] : []));
+  write($('d-more'), ...(alert ? [button(`← ${t('backToAlert')}`, () => { pickAlert(alert, false); $('detail').focus({ preventScroll: true }); })] : []));
 }
 
 // Time of day, with the day where it is not the day of the data.
