@@ -74,10 +74,13 @@ impl BenchArgs {
     }
 }
 
+/// Longitude, latitude, seconds, km/h, degrees.
+type Point = (f64, f64, f64, Option<f64>, Option<f64>);
+
 #[derive(Deserialize)]
 struct Trace {
     id: u64,
-    pts: Vec<(f64, f64, f64, Option<f64>, Option<f64>)>,
+    pts: Vec<Point>,
 }
 
 /// Decisions of one trace, and how many points had been read when each was out.
@@ -144,7 +147,7 @@ fn read(path: &Path) -> Result<Vec<(u64, Vec<Fix>)>> {
     Ok(traces)
 }
 
-fn fix(id: u64, (lon, lat, s, kph, degrees): (f64, f64, f64, Option<f64>, Option<f64>)) -> Result<Fix> {
+fn fix(id: u64, (lon, lat, s, kph, degrees): Point) -> Result<Fix> {
     Ok(Fix {
         time: EventTime::from_ms((s * 1000.0).round() as i64),
         position: Position::from_degrees(lat, lon)?,
