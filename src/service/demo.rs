@@ -158,7 +158,7 @@ impl DemoArgs {
             logs.push(city.log(config, source, door, false)?);
         }
         let labels = config.source.iter().map(LogLabel::of).collect();
-        let engine = Engine::new(city.setup(config, logs, super::threads(self.threads), false));
+        let engine = Engine::new(city.setup(config, logs, super::threads(self.threads), true)).measured();
         let clock = clock.clone();
         let telemetry = Telemetry::new(
             Arc::clone(&shell.board),
@@ -168,7 +168,7 @@ impl DemoArgs {
             "demo",
             config.hash(),
             labels,
-            Arc::new(move || clock.now()),
+            Some(Arc::new(move || clock.now())),
         );
         let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry)];
         Driver::new(engine, None, outlets, None, Duration::MAX)
