@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoints::Checkpoints;
 use crate::assess::Transition;
 use crate::engine::{Batch, Engine, LogIndex, Output, Record, Refusal, Stage, Stopwatch};
-use crate::ingest::Rejection;
+use crate::ingest::{Explanation, Field, Rejection};
 use crate::publish::Topic;
 use crate::sink::file::{FileSink, OutputFile};
 use crate::units::EventTime;
@@ -363,7 +363,9 @@ impl Driver {
                 .or_default();
             if *sampled < SAMPLE_MAX {
                 *sampled += 1;
-                let line = sample(log, refusal, refused(batch, refusal).map(|r| r.value));
+                let payload = refused(batch, refusal).map(|r| r.value);
+                let why = payload.and_then(|p| explain(&self.engine, refusal, p));
+                let line = sample(log, refusal, payload, why);
                 let before = files.lines();
                 files.line(OutputFile::Rejected, line.to_string().as_bytes())?;
                 *samples.entry((refusal.log, refusal.reason)).or_default() += files.lines() - before;
@@ -447,12 +449,25 @@ pub fn refused<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<Record<'b>> {
         .find(|r| r.log == refusal.log && r.offset == refusal.offset && !r.control)
 }
 
-fn sample(log: &str, refusal: &Refusal, payload: Option<&[u8]>) -> serde_json::Value {
+/// What the decoder has to say of a refused record; `None` if it was refused for what other records say.
+pub fn explain(engine: &Engine, refusal: &Refusal, payload: &[u8]) -> Option<Explanation> {
+    let why = engine.decoder(refusal.log).explain(payload)?;
+    (why.reason == refusal.reason).then_some(why)
+}
+
+fn sample(
+    log: &str,
+    refusal: &Refusal,
+    payload: Option<&[u8]>,
+    why: Option<Explanation>,
+) -> serde_json::Value {
     let cut = payload.map(|p| &p[..p.len().min(SAMPLE_BYTES_MAX)]);
     serde_json::json!({
         "log": log,
         "offset": refusal.offset,
         "reason": refusal.reason.label(),
+        "field": why.as_ref().and_then(|w| w.field).map(Field::label),
+        "detail": why.map(|w| w.detail),
         "bytes": payload.map(<[u8]>::len),
         "payload": cut.map(|p| String::from_utf8_lossy(p)),
     })

@@ -11,14 +11,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::city::{City, LogDoor};
 use super::config::{Config, Sink, SinkKind, Source, Start as ConfiguredStart};
-use super::driver::{Driver, Outlet, refused};
+use super::driver::{Driver, Outlet, explain, refused};
 use super::idle::{IDLE_TIMEOUT_MS, IdleWatch};
 use super::journal::{Entry, Journal, Pending};
 use super::run::{kafka_sources, telemetry};
 use super::shell::Shell;
 use super::telemetry::{LogLabel, wall_clock};
 use crate::engine::{Batch, Engine, LogIndex, LogSpec, Output};
-use crate::ingest::Control;
+use crate::ingest::{Control, Field};
 use crate::publish::Topic;
 use crate::sink::kafka::{DeadLetter, KafkaSink, TopicSpec, ensure_topics};
 use crate::sink::metrics::Metrics;
@@ -530,7 +530,7 @@ impl KafkaOutlet {
 }
 
 impl Outlet for KafkaOutlet {
-    fn take(&mut self, _: &Engine, batch: &Batch, output: &Output) -> Result<()> {
+    fn take(&mut self, engine: &Engine, batch: &Batch, output: &Output) -> Result<()> {
         for publication in &output.publications {
             self.sink.publish(publication, &[])?;
         }
@@ -548,6 +548,7 @@ impl Outlet for KafkaOutlet {
                 };
                 self.letters += 1;
                 let (topic, partition) = &self.inputs[usize::from(refusal.log)];
+                let why = explain(engine, refusal, record.value);
                 self.sink.dead_letter(&DeadLetter {
                     topic,
                     partition: *partition,
@@ -555,6 +556,8 @@ impl Outlet for KafkaOutlet {
                     key: record.key,
                     value: record.value,
                     reason: refusal.reason.label(),
+                    field: why.as_ref().and_then(|w| w.field).map(Field::label),
+                    detail: why.as_ref().map(|w| w.detail.as_str()),
                 })?;
                 self.metrics
                     .dead_letters(&self.sources[usize::from(refusal.log)], refusal.reason.label(), 1);
