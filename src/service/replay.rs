@@ -167,11 +167,14 @@ impl ReplayArgs {
             source.format = self.format.or(source.format);
             source.separator = self.separator.or(source.separator);
             source.mapping().map_err(|(key, problem)| {
-                let flag = match feed {
-                    Feed::Probe => "--probes",
-                    Feed::Sensor => "--sensors",
+                let flag = match (key, feed) {
+                    ("preset", _) => "--preset",
+                    ("separator", _) => "--separator",
+                    ("format", _) => "--format",
+                    (_, Feed::Probe) => "--probes",
+                    (_, Feed::Sensor) => "--sensors",
                 };
-                UsageError(format!("{flag}, {key}: {problem}"))
+                UsageError(format!("{flag}: {problem}"))
             })?;
             sources.push(source);
         }

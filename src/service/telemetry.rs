@@ -654,12 +654,14 @@ mod tests {
             append_time: append.map(EventTime::from_ms),
         };
         let mut arrivals = Arrivals::default();
-        let mut output = Output::default();
-        output.seen = vec![
-            seen(29_999, Some(31_040)),
-            seen(29_100, Some(31_010)),
-            seen(30_000, None),
-        ];
+        let mut output = Output {
+            seen: vec![
+                seen(29_999, Some(31_040)),
+                seen(29_100, Some(31_010)),
+                seen(30_000, None),
+            ],
+            ..Output::default()
+        };
         arrivals.take(&output);
         let end = EventTime::from_ms(30_000);
         let held = arrivals.close(end);
