@@ -49,6 +49,8 @@ pub struct Released {
     pub events: Vec<Event>,
     /// Records refused here: place in the log and reason.
     pub refused: Vec<(u64, Rejection)>,
+    /// Records taken although one with a later event time had been accepted before them.
+    pub behind: u64,
 }
 
 /// The machine of one input log: guards clocks, decides lateness once, counts every record and brings what
@@ -134,8 +136,9 @@ impl Ingest {
         match decoded {
             Ok(event) => {
                 let mut verdict = Verdict::default();
+                let before = self.clock.greatest();
                 self.clock.judge(event, append_time, &self.settings, &mut verdict);
-                self.settle(verdict, out);
+                self.settle(verdict, before, out);
             }
             Err(reason) => self.refuse(offset, reason, out),
         }
@@ -160,8 +163,9 @@ impl Ingest {
     /// The log ends: whatever waits is decided, and the watermark passes everything.
     pub fn end(&mut self, out: &mut Released) {
         let mut verdict = Verdict::default();
+        let before = self.clock.greatest();
         self.clock.end(&mut verdict);
-        self.settle(verdict, out);
+        self.settle(verdict, before, out);
         self.ended = true;
     }
 
@@ -184,7 +188,8 @@ impl Ingest {
         }
     }
 
-    fn settle(&mut self, mut verdict: Verdict, out: &mut Released) {
+    /// `greatest` is the greatest event time before what the verdict accepts.
+    fn settle(&mut self, mut verdict: Verdict, mut greatest: Option<EventTime>, out: &mut Released) {
         for (offset, reason) in verdict.drain_refused() {
             self.refuse(offset, reason, out);
         }
@@ -194,6 +199,8 @@ impl Ingest {
                 continue;
             }
             self.raise(event.time().plus_ms(-self.lateness_ms));
+            out.behind += u64::from(greatest.is_some_and(|g| event.time() < g));
+            greatest = greatest.max(Some(event.time()));
             self.order.insert(event);
             // With each record, so that how many a batch holds does not matter.
             while self.order.len() > self.settings.order_buffer_max as usize

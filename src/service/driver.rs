@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoints::Checkpoints;
-use crate::assess::{Basis, Transition};
+use crate::assess::Transition;
 use crate::engine::{Batch, Engine, LogIndex, Output, Record, Refusal, Stage, Stopwatch};
-use crate::ingest::Rejection;
+use crate::ingest::{Explanation, Field, Rejection};
 use crate::publish::Topic;
 use crate::sink::file::{FileSink, OutputFile};
 use crate::units::EventTime;
@@ -31,6 +31,9 @@ pub trait Outlet {
     /// What could not be delivered: the run stops, and the log makes a restart safe.
     fn take(&mut self, engine: &Engine, batch: &Batch, output: &Output) -> Result<()>;
 
+    /// Told after each batch what it cost and what the driver itself wrote of it.
+    fn account(&mut self, _account: &Account) {}
+
     /// Called now and then while nothing comes.
     fn tick(&mut self, _engine: &Engine) {}
 
@@ -43,10 +46,23 @@ pub trait Outlet {
     }
 }
 
+/// What a batch cost, and what of it went to the files of the run.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Wall time by stage, in the order of [`Stage::ALL`]; `None` where a stage had nothing to do.
+    pub spent: [Option<Duration>; Stage::ALL.len()],
+    /// Lines written; `None` without files.
+    pub lines: Option<u64>,
+    /// Refused records written as a sample, by log and reason.
+    pub samples: BTreeMap<(LogIndex, Rejection), u64>,
+}
+
 /// Wall time by stage.
 #[derive(Clone, Debug, Default)]
 pub struct StageClock {
     spent: [Duration; Stage::ALL.len()],
+    /// The same since the last [`StageClock::lap`].
+    lap: [Option<Duration>; Stage::ALL.len()],
     current: Option<(Stage, Instant)>,
 }
 
@@ -55,12 +71,18 @@ impl Stopwatch for StageClock {
         let now = Instant::now();
         if let Some((stage, since)) = self.current.take() {
             self.spent[stage as usize] += now - since;
+            *self.lap[stage as usize].get_or_insert_default() += now - since;
         }
         self.current = stage.map(|s| (s, now));
     }
 }
 
 impl StageClock {
+    /// Time spent in each stage since the last call.
+    fn lap(&mut self) -> [Option<Duration>; Stage::ALL.len()] {
+        std::mem::take(&mut self.lap)
+    }
+
     /// Seconds spent in each stage.
     pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
         Stage::ALL
@@ -232,7 +254,8 @@ impl Driver {
         self.engine.step(batch, &mut self.output, &mut self.clock);
         self.clock.enter(Some(Stage::Publish));
         self.tally();
-        self.write(batch)?;
+        let lines = self.files.as_ref().map_or(0, FileSink::lines);
+        let samples = self.write(batch)?;
         for outlet in &mut self.outlets {
             outlet.take(&self.engine, batch, &self.output)?;
         }
@@ -243,11 +266,15 @@ impl Driver {
                 delays.ms.saturating_record(delay.unsigned_abs());
             }
         }
-        let output = &mut self.output;
-        output.publications.clear();
-        output.refused.clear();
-        output.matches.clear();
-        output.closed.clear();
+        let account = Account {
+            spent: self.clock.lap(),
+            lines: self.files.as_ref().map(|files| files.lines() - lines),
+            samples,
+        };
+        for outlet in &mut self.outlets {
+            outlet.account(&account);
+        }
+        self.output.clear();
         self.checkpoint_if_due()
     }
 
@@ -311,9 +338,11 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    /// Writes the files of the run; returns how many refused records are among it.
+    fn write(&mut self, batch: &Batch) -> Result<BTreeMap<(LogIndex, Rejection), u64>> {
+        let mut samples = BTreeMap::new();
         let Some(files) = &mut self.files else {
-            return Ok(());
+            return Ok(samples);
         };
         for publication in &self.output.publications {
             files.publish(publication)?;
@@ -334,11 +363,15 @@ impl Driver {
                 .or_default();
             if *sampled < SAMPLE_MAX {
                 *sampled += 1;
-                let line = sample(log, refusal, refused(batch, refusal).map(|r| r.value));
+                let payload = refused(batch, refusal).map(|r| r.value);
+                let why = payload.and_then(|p| explain(&self.engine, refusal, p));
+                let line = sample(log, refusal, payload, why);
+                let before = files.lines();
                 files.line(OutputFile::Rejected, line.to_string().as_bytes())?;
+                *samples.entry((refusal.log, refusal.reason)).or_default() += files.lines() - before;
             }
         }
-        Ok(())
+        Ok(samples)
     }
 
     /// Writes out what is buffered.
@@ -359,20 +392,12 @@ impl Driver {
             .filter(|r| counts.rejected[**r as usize] > 0)
             .map(|r| (r.label().to_owned(), counts.rejected[*r as usize].into()))
             .collect();
-        let mut segments: serde_json::Map<_, _> = Basis::ALL
-            .iter()
-            .map(|b| (b.label().to_owned(), 0.into()))
+        let segments: serde_json::Map<_, _> = self
+            .engine
+            .segments_by_basis()
+            .into_iter()
+            .map(|(basis, n)| (basis.label().to_owned(), n.into()))
             .collect();
-        for basis in Basis::ALL {
-            let n = self
-                .engine
-                .assess()
-                .segments()
-                .values()
-                .filter(|s| s.basis == basis)
-                .count();
-            segments.insert(basis.label().to_owned(), n.into());
-        }
         let seconds = elapsed.as_secs_f64();
         serde_json::json!({
             "digest": digest.to_string(),
@@ -384,8 +409,9 @@ impl Driver {
                 "waiting": self.engine.waiting(),
             },
             "located": {
-                "matched": locate.matched, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
-                "broken_steps": locate.broken, "implausible_steps": locate.implausible, "overtaken_ms": locate.overtaken_ms,
+                "matched": locate.matched - locate.ambiguous, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
+                "broken_steps": locate.broken, "implausible_steps": locate.implausible,
+                "overtaken_ms": locate.overtaken_ms,
                 "vehicles": self.engine.vehicles(),
             },
             "segments": segments,
@@ -424,12 +450,25 @@ pub fn refused<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<Record<'b>> {
         .find(|r| r.log == refusal.log && r.offset == refusal.offset && !r.control)
 }
 
-fn sample(log: &str, refusal: &Refusal, payload: Option<&[u8]>) -> serde_json::Value {
+/// What the decoder has to say of a refused record; `None` if it was refused for what other records say.
+pub fn explain(engine: &Engine, refusal: &Refusal, payload: &[u8]) -> Option<Explanation> {
+    let why = engine.decoder(refusal.log).explain(payload)?;
+    (why.reason == refusal.reason).then_some(why)
+}
+
+fn sample(
+    log: &str,
+    refusal: &Refusal,
+    payload: Option<&[u8]>,
+    why: Option<Explanation>,
+) -> serde_json::Value {
     let cut = payload.map(|p| &p[..p.len().min(SAMPLE_BYTES_MAX)]);
     serde_json::json!({
         "log": log,
         "offset": refusal.offset,
         "reason": refusal.reason.label(),
+        "field": why.as_ref().and_then(|w| w.field).map(Field::label),
+        "detail": why.map(|w| w.detail),
         "bytes": payload.map(<[u8]>::len),
         "payload": cut.map(|p| String::from_utf8_lossy(p)),
     })

@@ -77,6 +77,7 @@ struct Open {
 #[derive(Debug)]
 pub struct FileSink {
     files: BTreeMap<OutputFile, Open>,
+    lines: u64,
 }
 
 impl FileSink {
@@ -127,7 +128,12 @@ impl FileSink {
                 },
             );
         }
-        Ok(Self { files: open })
+        Ok(Self { files: open, lines: 0 })
+    }
+
+    /// Lines written since it was opened.
+    pub fn lines(&self) -> u64 {
+        self.lines
     }
 
     /// Appends a line to a file of this run; a file that was not asked for is left out.
@@ -147,6 +153,7 @@ impl FileSink {
                 error,
             })?;
         open.length += line.len() as u64 + 1;
+        self.lines += 1;
         Ok(())
     }
 

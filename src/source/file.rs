@@ -8,7 +8,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::engine::{Batch, LogIndex, Record};
-use crate::ingest::Format;
+use crate::ingest::{FieldMapping, Format};
 use crate::units::EventTime;
 
 /// Records of one batch. Fixed: what a batch holds never depends on timing.
@@ -134,14 +134,14 @@ impl std::fmt::Debug for FileInput {
 }
 
 impl FileInput {
-    /// Opens a file. Of a CSV file the first line names the columns.
+    /// Opens a file of records of `mapping`. Of a CSV file the first line names the columns.
     ///
     /// # Errors
     /// [`FileError`] if it cannot be opened or read.
-    pub fn open(path: &Path, format: Format) -> Result<Self, FileError> {
+    pub fn open(path: &Path, mapping: &FieldMapping) -> Result<Self, FileError> {
         let mut input = open(path)?;
         let (mut header, mut number) = (None, 0);
-        if format == Format::Csv {
+        if mapping.format == Format::Csv {
             let mut line = Vec::new();
             number = 1;
             read_line(&mut *input, &mut line).map_err(|error| FileError {
@@ -151,6 +151,7 @@ impl FileInput {
             })?;
             let row = csv::ReaderBuilder::new()
                 .has_headers(false)
+                .delimiter(mapping.separator())
                 .from_reader(&line[..])
                 .records()
                 .next();

@@ -126,7 +126,18 @@ pub(super) fn faults(config: &Config, from_file: impl Fn(&[String]) -> bool) -> 
             "the default is \"gbt33171-2016\"",
         );
     }
-    if let Err(e) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
+    // A directive that is no level is the name of a target, with all its lines: rarely what was meant.
+    let bare = |d: &&str| !d.contains(['=', '[']) && !d.contains("::") && !d.starts_with("viaflux");
+    let mut directives = config.log.level.split(',').map(str::trim);
+    if let Some(word) =
+        directives.find(|d| bare(d) && d.parse::<tracing_subscriber::filter::LevelFilter>().is_err())
+    {
+        found.add(
+            "log.level",
+            format!("`log.level` holds `{word}`, which is no level"),
+            "levels are error, warn, info, debug, trace and off; for one part \"info,viaflux::engine=debug\"",
+        );
+    } else if let Err(e) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
         found.add(
             "log.level",
             format!("`log.level` is no filter: {e}"),
