@@ -128,7 +128,10 @@ impl FileSink {
                 },
             );
         }
-        Ok(Self { files: open, lines: 0 })
+        Ok(Self {
+            files: open,
+            lines: 0,
+        })
     }
 
     /// Lines written since it was opened.

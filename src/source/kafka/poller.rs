@@ -226,8 +226,7 @@ impl Poller {
             (rebalanced, std::mem::take(&mut shared.notices), owned, failed)
         };
         if commits_failed > 0 {
-            self.outbox
-                .push_back(SourceEvent::CommitsFailed(commits_failed));
+            self.outbox.push_back(SourceEvent::CommitsFailed(commits_failed));
         }
         for text in notices {
             self.notice(text);
