@@ -7,9 +7,11 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 # The image brings gcc, g++, make and perl: what librdkafka and the vendored OpenSSL of `tls` need.
+# The checkout's history stays outside: who builds the image says what it is made of.
+ARG REVISION=
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked --features tls \
+    VIAFLUX_REVISION="${REVISION}" cargo build --release --locked --features tls \
     && install -D target/release/viaflux /out/viaflux
 
 FROM debian:bookworm-slim

@@ -120,6 +120,7 @@ impl Heard {
             SourceEvent::Lag(lags) => self.lags.extend(lags),
             SourceEvent::Gap { log, from, to } => self.gaps.push((log, from, to)),
             SourceEvent::Notice(text) => self.notices.push(text),
+            SourceEvent::CommitsFailed(_) => {}
             SourceEvent::Error(error) => self.error = Some(error.to_string()),
         }
     }

@@ -313,8 +313,8 @@ fn a_queue_before_a_signal() {
     );
     expect(&alerts(&told), "\
 11:00  #1 1 opened minor since 8:00: ratio 0.315, delay 103.0 s; over 9:00-11:00 13 vehicles, 180 positions, live 0.971
-14:30  #1 2 updated minor since 8:00: ratio 0.501, delay 47.2 s; over 12:30-14:30 13 vehicles, 120 positions, live 0.963
-15:30  #1 3 updated minor since 8:00: ratio 0.813, delay 10.9 s; over 13:30-15:30 10 vehicles, 72 positions, live 0.944
+14:30  #1 2 updated minor since 8:00: ratio 0.5, delay 47.4 s; over 12:30-14:30 13 vehicles, 120 positions, live 0.963
+15:30  #1 3 updated minor since 8:00: ratio 0.812, delay 11.0 s; over 13:30-15:30 10 vehicles, 72 positions, live 0.944
 16:30  #1 4 updated minor since 8:00: ratio 0.947, delay 2.7 s; over 14:30-16:30 8 vehicles, 60 positions, live 0.933
 19:30  #1 5 resolved minor since 8:00 until 19:30: ratio 0.947, delay 2.7 s; over 17:30-19:30 8 vehicles, 60 positions, live 0.933");
 }
@@ -380,7 +380,7 @@ fn an_alert_is_held_by_silence() {
     );
     let told = rig.run(&items, 8192);
     expect(&alerts(&told), "\
- 5:30  #1 1 opened minor since 2:30: ratio 0.28, delay 121.8 s; over 3:30-5:30 14 vehicles, 204 positions, live 0.974
+ 5:30  #1 1 opened minor since 2:30: ratio 0.279, delay 122.4 s; over 3:30-5:30 14 vehicles, 204 positions, live 0.974
 11:00  #1 2 updated moderate since 2:30: ratio 0.19, delay 201.9 s; over 9:00-11:00 11 vehicles, 180 positions, live 0.97
 12:00  #1 3 updated major since 2:30: ratio 0.062, delay 716.6 s; over 10:00-12:00 8 vehicles, 120 positions, live 0.956
 12:30  #1 4 updated critical since 2:30: ratio 0.02, delay 2320.9 s; over 10:30-12:30 6 vehicles, 84 positions, live 0.941
@@ -392,24 +392,24 @@ fn an_alert_is_held_by_silence() {
 fn an_alert_comes_back_under_its_id_within_ten_minutes() {
     let town = street();
     for (again, expected) in [("17:00-25:00", "\
- 5:30  #1 1 opened minor since 2:30: ratio 0.28, delay 121.8 s; over 3:30-5:30 14 vehicles, 204 positions, live 0.974
- 9:30  #1 2 updated minor since 2:30: ratio 0.417, delay 66.2 s; over 7:30-9:30 14 vehicles, 144 positions, live 0.967
-10:30  #1 3 updated minor since 2:30: ratio 0.708, delay 19.5 s; over 8:30-10:30 11 vehicles, 84 positions, live 0.949
+ 5:30  #1 1 opened minor since 2:30: ratio 0.279, delay 122.4 s; over 3:30-5:30 14 vehicles, 204 positions, live 0.974
+ 9:30  #1 2 updated minor since 2:30: ratio 0.416, delay 66.5 s; over 7:30-9:30 14 vehicles, 144 positions, live 0.967
+10:30  #1 3 updated minor since 2:30: ratio 0.707, delay 19.6 s; over 8:30-10:30 11 vehicles, 84 positions, live 0.949
 11:30  #1 4 updated minor since 2:30: ratio 0.947, delay 2.7 s; over 9:30-11:30 8 vehicles, 60 positions, live 0.933
 15:00  #1 5 resolved minor since 2:30 until 15:00: ratio 0.947, delay 2.7 s; over 13:00-15:00 8 vehicles, 60 positions, live 0.933
-22:30  #1 6 opened minor since 2:30: ratio 0.28, delay 121.8 s; over 20:30-22:30 14 vehicles, 204 positions, live 0.974
-27:30  #1 7 updated minor since 2:30: ratio 0.417, delay 66.2 s; over 25:30-27:30 14 vehicles, 144 positions, live 0.967
-28:30  #1 8 updated minor since 2:30: ratio 0.708, delay 19.5 s; over 26:30-28:30 11 vehicles, 84 positions, live 0.949
+22:30  #1 6 opened minor since 2:30: ratio 0.279, delay 122.4 s; over 20:30-22:30 14 vehicles, 204 positions, live 0.974
+27:30  #1 7 updated minor since 2:30: ratio 0.416, delay 66.5 s; over 25:30-27:30 14 vehicles, 144 positions, live 0.967
+28:30  #1 8 updated minor since 2:30: ratio 0.707, delay 19.6 s; over 26:30-28:30 11 vehicles, 84 positions, live 0.949
 29:30  #1 9 updated minor since 2:30: ratio 0.947, delay 2.7 s; over 27:30-29:30 8 vehicles, 60 positions, live 0.933
 33:00  #1 10 resolved minor since 2:30 until 33:00: ratio 0.947, delay 2.7 s; over 31:00-33:00 8 vehicles, 60 positions, live 0.933"), ("40:00-48:00", "\
- 5:30  #1 1 opened minor since 2:30: ratio 0.28, delay 121.8 s; over 3:30-5:30 14 vehicles, 204 positions, live 0.974
- 9:30  #1 2 updated minor since 2:30: ratio 0.417, delay 66.2 s; over 7:30-9:30 14 vehicles, 144 positions, live 0.967
-10:30  #1 3 updated minor since 2:30: ratio 0.708, delay 19.5 s; over 8:30-10:30 11 vehicles, 84 positions, live 0.949
+ 5:30  #1 1 opened minor since 2:30: ratio 0.279, delay 122.4 s; over 3:30-5:30 14 vehicles, 204 positions, live 0.974
+ 9:30  #1 2 updated minor since 2:30: ratio 0.416, delay 66.5 s; over 7:30-9:30 14 vehicles, 144 positions, live 0.967
+10:30  #1 3 updated minor since 2:30: ratio 0.707, delay 19.6 s; over 8:30-10:30 11 vehicles, 84 positions, live 0.949
 11:30  #1 4 updated minor since 2:30: ratio 0.947, delay 2.7 s; over 9:30-11:30 8 vehicles, 60 positions, live 0.933
 15:00  #1 5 resolved minor since 2:30 until 15:00: ratio 0.947, delay 2.7 s; over 13:00-15:00 8 vehicles, 60 positions, live 0.933
-45:30  #2 1 opened minor since 42:30: ratio 0.28, delay 121.8 s; over 43:30-45:30 14 vehicles, 204 positions, live 0.974
-50:30  #2 2 updated minor since 42:30: ratio 0.417, delay 66.2 s; over 48:30-50:30 14 vehicles, 144 positions, live 0.967
-51:30  #2 3 updated minor since 42:30: ratio 0.708, delay 19.5 s; over 49:30-51:30 11 vehicles, 84 positions, live 0.949
+45:30  #2 1 opened minor since 42:30: ratio 0.279, delay 122.4 s; over 43:30-45:30 14 vehicles, 204 positions, live 0.974
+50:30  #2 2 updated minor since 42:30: ratio 0.416, delay 66.5 s; over 48:30-50:30 14 vehicles, 144 positions, live 0.967
+51:30  #2 3 updated minor since 42:30: ratio 0.707, delay 19.6 s; over 49:30-51:30 11 vehicles, 84 positions, live 0.949
 52:30  #2 4 updated minor since 42:30: ratio 0.947, delay 2.7 s; over 50:30-52:30 8 vehicles, 60 positions, live 0.933
 56:00  #2 5 resolved minor since 42:30 until 56:00: ratio 0.947, delay 2.7 s; over 54:00-56:00 8 vehicles, 60 positions, live 0.933")] {
         let (from, to) = again.split_once('-').unwrap();
@@ -531,7 +531,7 @@ fn a_jump_and_a_frozen_receiver() {
 0:30  A>B +350 m
 0:35  A>B +400 m
 0:40  A>B +450 m
-0:45  A>B +500 m
+0:45  B>C +0 m
 0:50  B>C +50 m
 0:55  B>C +100 m",
     );

@@ -967,18 +967,24 @@ A       B       C       D       E
             let slow = [1.0, 0.4, 0.8, 0.25][below(&mut dice, 4) as usize];
             let (mut t, mut m, mut drive) =
                 (v * 7_000 + i64::from(below(&mut dice, 7_000)), 1.0, Drive::new());
+            let mut speed_at = |m: f64| {
+                let segment = borders.iter().filter(|b| **b <= m).count() - 1;
+                [14.0, 9.0 * slow, 12.0, 5.0][segment] + f64::from(below(&mut dice, 20)) / 10.0
+            };
+            let mut speed = speed_at(m);
             while m < road.length() - 1.0 {
                 drive.push((t, m));
-                let segment = borders.iter().filter(|b| **b <= m).count() - 1;
-                let speed = [14.0, 9.0 * slow, 12.0, 5.0][segment] + f64::from(below(&mut dice, 20)) / 10.0;
                 let payload = report(&format!("v{v}"), t, road.place(m), speed, "car");
                 items.push(Item {
                     log: 0,
                     arrival: t,
                     payload,
                 });
+                // Evenly from one reported speed to the next.
+                let next = speed_at(m + speed * 4.0);
                 t += 4_000;
-                m += speed * 4.0;
+                m += (speed + next) / 2.0 * 4.0;
+                speed = next;
             }
             drives.push(drive);
         }

@@ -274,8 +274,10 @@ fn sorted_undrained_and_observed() {
 
     city.replay(&plain, "drained", &["--matches"]);
     let summary = city.summary("drained");
-    let located =
-        summary["located"]["matched"].as_u64().unwrap() + summary["located"]["off_road"].as_u64().unwrap();
+    let located: u64 = ["matched", "ambiguous", "off_road"]
+        .iter()
+        .map(|what| summary["located"][what].as_u64().unwrap())
+        .sum();
     let rejected = String::from_utf8(city.read("drained/rejected.ndjson")).unwrap();
     let refused: BTreeSet<u64> = rejected
         .lines()

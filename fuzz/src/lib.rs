@@ -96,6 +96,7 @@ fn odd(feed: Feed, format: Format, datum: Datum, fields: &[(Field, &str, Option<
     FieldMapping {
         feed,
         format,
+        separator: None,
         datum,
         fields: fields
             .iter()

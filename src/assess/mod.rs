@@ -359,7 +359,8 @@ impl Assess {
             vehicle_count: own.map_or(0, |f| f.window.vehicles),
             sample_count: own.map_or(0, |f| f.window.positions),
             probe_share_permille: (1000.0 * e.probe_share).round() as u32,
-            latest: latest.or(Some(link.latest)),
+            // The age of what the speed rests on.
+            latest: if live { latest } else { Some(link.latest) },
             confidence_permille: e.confidence_permille(),
             basis: if live { Basis::Live } else { Basis::Blended },
             level: Level::of(ratio_permille),

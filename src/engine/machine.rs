@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Batch, LogIndex};
 use crate::aggregate::{self, Aggregate, PaneFlow};
-use crate::assess::{self, Assess, Assessment, Due, Places, Profile};
+use crate::assess::{self, Assess, Assessment, Basis, Due, Places, Profile};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
@@ -138,6 +138,19 @@ pub struct Placed {
     pub line: Vec<u8>,
 }
 
+/// A record that was decoded, for figures (see [`Engine::measured`]). It may still be refused later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its log.
+    pub log: LogIndex,
+    /// Vehicle or sensor.
+    pub subject: SubjectKey,
+    /// Last moment that it speaks of: of the fix, or the millisecond before the interval's end.
+    pub time: EventTime,
+    /// Time given to it by the log.
+    pub append_time: Option<EventTime>,
+}
+
 /// A pane that was closed.
 #[derive(Clone, Debug)]
 pub struct ClosedPane {
@@ -160,6 +173,34 @@ pub struct Output {
     pub matches: Vec<Placed>,
     /// Panes closed, in order.
     pub closed: Vec<ClosedPane>,
+    /// Records taken behind the greatest event time of their log, by log; logs without any are left out.
+    pub behind: Vec<(LogIndex, u64)>,
+    /// Records decoded, if measured.
+    pub seen: Vec<Seen>,
+    /// Distance from each fix placed to its place on the road in mm, if measured.
+    pub distances_mm: Vec<u32>,
+}
+
+impl Output {
+    /// Empties it, keeping its memory for the next batch.
+    pub fn clear(&mut self) {
+        let Self {
+            publications,
+            refused,
+            matches,
+            closed,
+            behind,
+            seen,
+            distances_mm,
+        } = self;
+        publications.clear();
+        refused.clear();
+        matches.clear();
+        closed.clear();
+        behind.clear();
+        seen.clear();
+        distances_mm.clear();
+    }
 }
 
 #[derive(Debug)]
@@ -258,6 +299,8 @@ pub struct Engine {
     pub(super) names: BTreeMap<SubjectKey, Box<str>>,
     /// Closes no pane while set; see [`Engine::hold`].
     held: bool,
+    /// Gives figures in place of lines; see [`Engine::measured`].
+    measured: bool,
     pane_ms: i64,
     settle_ms: i64,
     pool: Option<rayon::ThreadPool>,
@@ -333,11 +376,20 @@ impl Engine {
             next: None,
             names: BTreeMap::new(),
             held: false,
+            measured: false,
             pane_ms,
             settle_ms,
             pool,
             network,
         }
+    }
+
+    /// Gives [`Output::seen`] and, if it was made to observe, [`Output::distances_mm`] in place of the lines of
+    /// `matches.ndjson`: what metrics are made of. Results are the same.
+    #[must_use]
+    pub fn measured(mut self) -> Self {
+        self.measured = true;
+        self
     }
 
     /// Works through a batch. All that follows from it stands in `out`, which is not cleared.
@@ -412,6 +464,17 @@ impl Engine {
                     if let Some(id) = id {
                         self.names.insert(event.subject(), id);
                     }
+                    if self.measured {
+                        out.seen.push(Seen {
+                            log: record.log,
+                            subject: event.subject(),
+                            time: match &event {
+                                Event::Probe(fix) => fix.time,
+                                Event::Measurement(interval) => interval.time.plus_ms(-1),
+                            },
+                            append_time: record.append_time,
+                        });
+                    }
                     log.ingest
                         .push(record.offset, record.append_time, Ok(event), &mut released[i]);
                 }
@@ -428,6 +491,9 @@ impl Engine {
         let mut lane = 0;
         for (i, (log, mut released)) in self.logs.iter_mut().zip(released).enumerate() {
             log.ingest.release(&mut released);
+            if released.behind > 0 {
+                out.behind.push((i as LogIndex, released.behind));
+            }
             out.refused.extend(released.refused.into_iter().map(|refused| {
                 Refusal {
                     log: i as LogIndex,
@@ -476,6 +542,11 @@ impl Engine {
                 });
             }
             for (i, m) in located.matches.drain(..).enumerate() {
+                if self.measured {
+                    out.distances_mm
+                        .extend(m.place.ok().map(|place| place.distance_mm));
+                    continue;
+                }
                 let id = self.names.get(&m.vehicle).map_or("", |id| id);
                 out.matches.push(Placed {
                     pane: pane_at(&|mark| mark.matches <= i),
@@ -673,6 +744,26 @@ impl Engine {
         let mut sum = LocateCounts::default();
         self.lanes.iter().for_each(|l| sum.add(l.locate.counts()));
         sum
+    }
+
+    /// Segments by what their state rests on, in the order of [`Basis::ALL`]; those that nothing was ever said of
+    /// rest on nothing.
+    pub fn segments_by_basis(&self) -> [(Basis, u64); Basis::ALL.len()] {
+        let mut sums = Basis::ALL.map(|basis| (basis, 0));
+        let mut told = 0;
+        for state in self.assess.segments().values() {
+            for (basis, n) in &mut sums {
+                *n += u64::from(*basis == state.basis);
+            }
+            told += 1;
+        }
+        let silent = (self.network.segments().len() as u64).saturating_sub(told);
+        for (basis, n) in &mut sums {
+            if *basis == Basis::None {
+                *n += silent;
+            }
+        }
+        sums
     }
 
     /// Vehicles tracked.

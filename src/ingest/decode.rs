@@ -17,6 +17,8 @@ use crate::units::{Bearing, EventTime, Position, PositionError};
 
 /// Longest vehicle or sensor id in bytes.
 const ID_BYTES_MAX: usize = 128;
+/// Longest text shown of a value that is refused.
+const SHOWN_CHARS_MAX: usize = 60;
 /// Longest sensor interval believed: one hour.
 const INTERVAL_MS_MAX: f64 = 3_600_000.0;
 
@@ -64,25 +66,62 @@ enum Raw<'a> {
     Other,
 }
 
-impl Raw<'_> {
-    fn number(&self) -> Result<Option<f64>, Rejection> {
+impl fmt::Display for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Raw::Absent => Ok(None),
-            Raw::Int(i) => Ok(Some(*i as f64)),
-            Raw::Float(f) if f.is_finite() => Ok(Some(*f)),
-            Raw::Float(_) => Err(Rejection::NotFinite),
-            _ => Err(Rejection::Schema),
+            Raw::Absent => f.write_str("nothing"),
+            Raw::Bool(b) => write!(f, "{b}"),
+            Raw::Int(i) => write!(f, "{i}"),
+            Raw::Float(x) => write!(f, "{x}"),
+            Raw::Text(text) if text.chars().count() > SHOWN_CHARS_MAX => {
+                let cut: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+                write!(f, "the text {cut:?}…")
+            }
+            Raw::Text(text) => write!(f, "the text {text:?}"),
+            Raw::Other => f.write_str("a list or an object"),
+        }
+    }
+}
+
+/// Why a record is refused, and by which field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fault {
+    reason: Rejection,
+    field: Option<Field>,
+    problem: &'static str,
+}
+
+impl Fault {
+    const fn at(field: Field, reason: Rejection, problem: &'static str) -> Self {
+        Self {
+            reason,
+            field: Some(field),
+            problem,
         }
     }
 
-    fn truth(&self) -> Result<Option<bool>, Rejection> {
-        match self {
-            Raw::Absent => Ok(None),
-            Raw::Bool(b) => Ok(Some(*b)),
-            Raw::Int(i @ (0 | 1)) => Ok(Some(*i == 1)),
-            _ => Err(Rejection::Schema),
+    const fn missing(field: Field) -> Self {
+        Self::at(field, Rejection::Schema, "it is required")
+    }
+
+    const fn whole(reason: Rejection, problem: &'static str) -> Self {
+        Self {
+            reason,
+            field: None,
+            problem,
         }
     }
+}
+
+/// Why a record was refused, in words for the person who maps a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The reason.
+    pub reason: Rejection,
+    /// Our field that it was refused for, if it was for one.
+    pub field: Option<Field>,
+    /// What is wrong, with what was found, and where.
+    pub detail: String,
 }
 
 type Slots<'a> = [Raw<'a>; Field::COUNT];
@@ -201,41 +240,81 @@ impl Decoder {
     /// The first guard that refuses it, in the order size, decode, schema, finite, range, place, unit of
     /// time, fix.
     pub fn decode(&self, payload: &[u8], offset: u64) -> Result<Decoded, Rejection> {
+        self.read(payload, |slots| self.event(slots?, offset))
+            .map_err(|fault| fault.reason)
+    }
+
+    /// Says what is wrong with a record that [`Decoder::decode`] refuses; `None` of one that it takes. For samples:
+    /// it reads the record anew.
+    pub fn explain(&self, payload: &[u8]) -> Option<Explanation> {
+        self.read(payload, |read| {
+            let (fault, found) = match read {
+                Err(fault) => (fault, None),
+                Ok(slots) => {
+                    let fault = self.event(slots, 0).err()?;
+                    (fault, fault.field.map(|field| slots[field as usize].to_string()))
+                }
+            };
+            let mut detail = fault.problem.to_owned();
+            if let (Some(field), Some(found)) = (fault.field, found) {
+                detail = match self.mapping.fields.get(&field) {
+                    Some(at) => format!("{detail}; found {found} at `{}`", at.path),
+                    None => format!("{detail}; the mapping does not say where it stands"),
+                };
+            } else if fault.reason == Rejection::Decode
+                && self.mapping.format == Format::Json
+                && let Err(error) = serde_json::from_slice::<IgnoredAny>(payload)
+            {
+                detail = format!("{detail}: {error}");
+            }
+            Some(Explanation {
+                reason: fault.reason,
+                field: fault.field,
+                detail,
+            })
+        })
+    }
+
+    /// Reads the fields of a record and hands them to `then`.
+    fn read<T>(&self, payload: &[u8], then: impl FnOnce(Result<&Slots<'_>, Fault>) -> T) -> T {
         if payload.len() > self.settings.record_bytes_max as usize {
-            return Err(Rejection::Oversize);
+            let fault = Fault::whole(Rejection::Oversize, "longer than `ingest.record_bytes_max`");
+            return then(Err(fault));
         }
         let mut slots: Slots<'_> = std::array::from_fn(|_| Raw::Absent);
         let mut text = [0_u8; 4096];
-        match self.mapping.format {
-            Format::Json => self.read_json(payload, &mut slots)?,
-            Format::Csv => self.read_csv(payload, &mut text, &mut slots)?,
-        }
+        let read = match self.mapping.format {
+            Format::Json => self.read_json(payload, &mut slots),
+            Format::Csv => self.read_csv(payload, &mut text, &mut slots),
+        };
+        then(read.map(|()| &slots))
+    }
+
+    fn event(&self, slots: &Slots<'_>, offset: u64) -> Result<Decoded, Fault> {
         match self.mapping.feed {
-            Feed::Probe => self.probe(&slots, offset),
-            Feed::Sensor => self.measurement(&slots, offset),
+            Feed::Probe => self.probe(slots, offset),
+            Feed::Sensor => self.measurement(slots, offset),
         }
     }
 
-    fn read_json<'a>(&self, payload: &'a [u8], slots: &mut Slots<'a>) -> Result<(), Rejection> {
+    fn read_json<'a>(&self, payload: &'a [u8], slots: &mut Slots<'a>) -> Result<(), Fault> {
+        const BROKEN: Fault = Fault::whole(Rejection::Decode, "not one JSON value");
         let mut json = serde_json::Deserializer::from_slice(payload);
         Node {
             names: &self.names,
             slots,
         }
         .deserialize(&mut json)
-        .map_err(|_| Rejection::Decode)?;
-        json.end().map_err(|_| Rejection::Decode)?;
+        .map_err(|_| BROKEN)?;
+        json.end().map_err(|_| BROKEN)?;
         // JSON that is no object leaves every slot empty: a required field is missing.
         Ok(())
     }
 
-    fn read_csv<'a>(
-        &self,
-        payload: &[u8],
-        text: &'a mut [u8],
-        slots: &mut Slots<'a>,
-    ) -> Result<(), Rejection> {
-        let mut reader = csv_core::Reader::new();
+    fn read_csv<'a>(&self, payload: &[u8], text: &'a mut [u8], slots: &mut Slots<'a>) -> Result<(), Fault> {
+        let mut reader = csv_core::ReaderBuilder::new()
+            .delimiter(self.mapping.separator())
+            .build();
         let mut ends = [0_usize; 64];
         let (mut input, mut written, mut fields) = (payload, 0, 0);
         loop {
@@ -248,19 +327,21 @@ impl Decoder {
                 csv_core::ReadRecordResult::InputEmpty => {}
                 csv_core::ReadRecordResult::Record | csv_core::ReadRecordResult::End => break,
                 csv_core::ReadRecordResult::OutputFull | csv_core::ReadRecordResult::OutputEndsFull => {
-                    return Err(Rejection::Decode);
+                    let problem = "a CSV row of more than 64 columns or 4096 bytes";
+                    return Err(Fault::whole(Rejection::Decode, problem));
                 }
             }
         }
         if fields < self.columns.len() {
-            return Err(Rejection::Decode);
+            let problem = "fewer columns than the mapping needs; is the separator right?";
+            return Err(Fault::whole(Rejection::Decode, problem));
         }
         let text: &'a [u8] = text;
         let mut begin = 0;
         for (field, end) in self.columns.iter().zip(ends) {
             if let Some(field) = field {
                 let cell = std::str::from_utf8(&text[begin..end])
-                    .map_err(|_| Rejection::Decode)?
+                    .map_err(|_| Fault::at(*field, Rejection::Decode, "not UTF-8"))?
                     .trim();
                 slots[*field as usize] = csv_value(*field, cell);
             }
@@ -269,39 +350,43 @@ impl Decoder {
         Ok(())
     }
 
-    fn probe(&self, slots: &Slots<'_>, offset: u64) -> Result<Decoded, Rejection> {
-        let slot = |f: Field| &slots[f as usize];
-        let (vehicle, id) = self.subject(slot(Field::VehicleId))?;
+    fn probe(&self, slots: &Slots<'_>, offset: u64) -> Result<Decoded, Fault> {
+        let (vehicle, id) = self.subject(Field::VehicleId, slots)?;
         let time = self
-            .time(Field::EventTime, slot(Field::EventTime))?
-            .ok_or(Rejection::Schema)?;
+            .time(Field::EventTime, slots)?
+            .ok_or(Fault::missing(Field::EventTime))?;
         let lat = self
-            .degrees(Field::Lat, slot(Field::Lat))?
-            .ok_or(Rejection::Schema)?;
+            .degrees(Field::Lat, slots)?
+            .ok_or(Fault::missing(Field::Lat))?;
         let lon = self
-            .degrees(Field::Lon, slot(Field::Lon))?
-            .ok_or(Rejection::Schema)?;
-        let speed = self.speed(slot(Field::Speed))?;
-        let heading = heading(slot(Field::Heading).number()?)?;
-        let accuracy = slot(Field::Accuracy).number()?;
-        let satellites = slot(Field::Satellites).number()?;
-        let fix = slot(Field::Fix).truth()?;
-        let occupied = slot(Field::Occupied).truth()?;
-        let class = match slot(Field::VehicleClass) {
+            .degrees(Field::Lon, slots)?
+            .ok_or(Fault::missing(Field::Lon))?;
+        let speed = self.speed(slots)?;
+        let heading = heading(slots)?;
+        let accuracy = number(Field::Accuracy, slots)?;
+        let satellites = number(Field::Satellites, slots)?;
+        let fix = truth(Field::Fix, slots)?;
+        let occupied = truth(Field::Occupied, slots)?;
+        let class = match &slots[Field::VehicleClass as usize] {
             Raw::Absent => super::VehicleClass::default(),
             Raw::Text(word) => super::VehicleClass::of(word),
-            _ => return Err(Rejection::Schema),
+            _ => return Err(Fault::at(Field::VehicleClass, Rejection::Schema, "not a text")),
         };
         if accuracy.is_some_and(|a| a < 0.0) {
-            return Err(Rejection::OutOfRange);
+            return Err(Fault::at(Field::Accuracy, Rejection::OutOfRange, "below 0"));
         }
         let position = self.place(lat, lon)?;
         let time = plausible(time)?;
-        if fix == Some(false)
-            || accuracy.is_some_and(|a| a > f64::from(self.settings.max_accuracy_m))
-            || satellites.is_some_and(|n| n < f64::from(self.settings.min_satellites))
-        {
-            return Err(Rejection::NoFix);
+        if fix == Some(false) {
+            return Err(Fault::at(Field::Fix, Rejection::NoFix, "the receiver has no fix"));
+        }
+        if accuracy.is_some_and(|a| a > f64::from(self.settings.max_accuracy_m)) {
+            let problem = "worse than `ingest.max_accuracy_m`";
+            return Err(Fault::at(Field::Accuracy, Rejection::NoFix, problem));
+        }
+        if satellites.is_some_and(|n| n < f64::from(self.settings.min_satellites)) {
+            let problem = "fewer than `ingest.min_satellites`";
+            return Err(Fault::at(Field::Satellites, Rejection::NoFix, problem));
         }
         let accuracy_mm = accuracy.map(|a| (a * 1000.0).round() as u32);
         let event = Event::Probe(Probe {
@@ -318,13 +403,12 @@ impl Decoder {
         Ok(Decoded { event, id })
     }
 
-    fn measurement(&self, slots: &Slots<'_>, offset: u64) -> Result<Decoded, Rejection> {
-        let slot = |f: Field| &slots[f as usize];
-        let (sensor, id) = self.subject(slot(Field::SensorId))?;
+    fn measurement(&self, slots: &Slots<'_>, offset: u64) -> Result<Decoded, Fault> {
+        let (sensor, id) = self.subject(Field::SensorId, slots)?;
         let time = self
-            .time(Field::EventTime, slot(Field::EventTime))?
-            .ok_or(Rejection::Schema)?;
-        let interval_ms = match self.time(Field::IntervalStart, slot(Field::IntervalStart))? {
+            .time(Field::EventTime, slots)?
+            .ok_or(Fault::missing(Field::EventTime))?;
+        let interval_ms = match self.time(Field::IntervalStart, slots)? {
             Some(start) => time.since(start) as f64,
             None => {
                 let scale = if self.unit(Field::Interval) == Some(&Unit::Ms) {
@@ -332,26 +416,39 @@ impl Decoder {
                 } else {
                     1000.0
                 };
-                slot(Field::Interval).number()?.ok_or(Rejection::Schema)? * scale
+                number(Field::Interval, slots)?.ok_or(Fault::missing(Field::Interval))? * scale
             }
         };
-        let count = slot(Field::Count).number()?;
-        let volume = slot(Field::Volume).number()?;
-        let occupancy = slot(Field::Occupancy).number()?;
-        let speed = self.speed(slot(Field::Speed))?;
-        let error = slot(Field::DataError).truth()?;
-        let heading = heading(slot(Field::Heading).number()?)?;
-        let lat = self.degrees(Field::Lat, slot(Field::Lat))?;
-        let lon = self.degrees(Field::Lon, slot(Field::Lon))?;
+        let count = number(Field::Count, slots)?;
+        let volume = number(Field::Volume, slots)?;
+        let occupancy = number(Field::Occupancy, slots)?;
+        let speed = self.speed(slots)?;
+        let error = truth(Field::DataError, slots)?;
+        let heading = heading(slots)?;
+        let lat = self.degrees(Field::Lat, slots)?;
+        let lon = self.degrees(Field::Lon, slots)?;
         if count.is_none() && volume.is_none() && speed.is_none() && occupancy.is_none() {
-            return Err(Rejection::Schema);
+            let problem = "no `speed`, `count`, `volume` or `occupancy`: it measures nothing";
+            return Err(Fault::whole(Rejection::Schema, problem));
         }
         let count = count.or_else(|| volume.map(|v| v * interval_ms / 3_600_000.0));
-        if !(1.0..=INTERVAL_MS_MAX).contains(&interval_ms)
-            || count.is_some_and(|c| !(0.0..=1e5).contains(&c))
-            || occupancy.is_some_and(|o| !(0.0..=100.0).contains(&o))
-        {
-            return Err(Rejection::OutOfRange);
+        let range = |field, problem| Err(Fault::at(field, Rejection::OutOfRange, problem));
+        if !(1.0..=INTERVAL_MS_MAX).contains(&interval_ms) {
+            let mapped = self.mapping.fields.contains_key(&Field::IntervalStart);
+            let field = if mapped {
+                Field::IntervalStart
+            } else {
+                Field::Interval
+            };
+            return range(field, "an interval that is not between 1 ms and 1 h");
+        }
+        if count.is_some_and(|c| !(0.0..=1e5).contains(&c)) {
+            let mapped = self.mapping.fields.contains_key(&Field::Count);
+            let field = if mapped { Field::Count } else { Field::Volume };
+            return range(field, "not between 0 and 100,000 vehicles in the interval");
+        }
+        if occupancy.is_some_and(|o| !(0.0..=100.0).contains(&o)) {
+            return range(Field::Occupancy, "not between 0 and 100 %");
         }
         let position = match (lat, lon) {
             (Some(lat), Some(lon)) => Some(self.place(lat, lon)?),
@@ -359,10 +456,12 @@ impl Decoder {
         };
         let time = plausible(time)?;
         if position.is_none() && !self.sensors.contains(&sensor) {
-            return Err(Rejection::UnknownSensor);
+            let problem = "no sensor site has this id, and the record brings no position";
+            return Err(Fault::at(Field::SensorId, Rejection::UnknownSensor, problem));
         }
         if error == Some(true) {
-            return Err(Rejection::SensorFault);
+            let problem = "the sensor says that its data are wrong";
+            return Err(Fault::at(Field::DataError, Rejection::SensorFault, problem));
         }
         let event = Event::Measurement(Measurement {
             time,
@@ -382,20 +481,23 @@ impl Decoder {
         self.mapping.fields.get(&field).and_then(|s| s.unit.as_ref())
     }
 
-    fn subject(&self, raw: &Raw<'_>) -> Result<(SubjectKey, Option<Box<str>>), Rejection> {
-        let id: Cow<'_, str> = match raw {
+    fn subject(&self, field: Field, slots: &Slots<'_>) -> Result<(SubjectKey, Option<Box<str>>), Fault> {
+        let id: Cow<'_, str> = match &slots[field as usize] {
             Raw::Text(text) => Cow::Borrowed(text),
             Raw::Int(i) => Cow::Owned(i.to_string()),
-            _ => return Err(Rejection::Schema),
+            Raw::Absent => return Err(Fault::missing(field)),
+            _ => return Err(Fault::at(field, Rejection::Schema, "not a text or whole number")),
         };
         if id.is_empty() || id.len() > ID_BYTES_MAX {
-            return Err(Rejection::Schema);
+            return Err(Fault::at(field, Rejection::Schema, "not 1 to 128 bytes long"));
         }
         Ok((SubjectKey::of(&id), self.keep_ids.then(|| Box::from(&*id))))
     }
 
-    fn time(&self, field: Field, raw: &Raw<'_>) -> Result<Option<EventTime>, Rejection> {
-        let time = match (self.unit(field), raw) {
+    fn time(&self, field: Field, slots: &Slots<'_>) -> Result<Option<EventTime>, Fault> {
+        let refuse = |problem| Fault::at(field, Rejection::Schema, problem);
+        let zoned = || refuse("not a time in RFC 3339 with a zone, such as 2026-11-23T05:30:58Z or …+08:00");
+        let time = match (self.unit(field), &slots[field as usize]) {
             (_, Raw::Absent) => return Ok(None),
             (None | Some(Unit::Ms), Raw::Int(ms)) => EventTime::from_ms(*ms),
             (Some(Unit::S), Raw::Int(s)) => EventTime::from_ms(s.saturating_mul(1000)),
@@ -403,31 +505,39 @@ impl Decoder {
                 EventTime::from_ms((s * 1000.0).round() as i64)
             }
             (None | Some(Unit::Rfc3339), Raw::Text(text)) => {
-                EventTime::parse_rfc3339(text).ok_or(Rejection::Schema)?
+                EventTime::parse_rfc3339(text).ok_or_else(zoned)?
             }
             (Some(Unit::Local(pattern, _)), Raw::Text(text)) => {
-                let zone = self.zone.clone().ok_or(Rejection::Schema)?;
-                let local =
-                    jiff::civil::DateTime::strptime(pattern, &**text).map_err(|_| Rejection::Schema)?;
+                let unlike = || refuse("not a local time of the pattern in its unit");
+                let zone = self.zone.clone().ok_or_else(unlike)?;
+                let local = jiff::civil::DateTime::strptime(pattern, &**text).map_err(|_| unlike())?;
                 // In the hour that a clock change repeats, jiff takes the earlier one.
-                let time = zone.to_timestamp(local).map_err(|_| Rejection::Schema)?;
+                let time = zone.to_timestamp(local).map_err(|_| unlike())?;
                 EventTime::from_ms(time.as_millisecond())
             }
-            _ => return Err(Rejection::Schema),
+            (Some(Unit::Rfc3339), _) => return Err(zoned()),
+            (Some(Unit::Local(..)), _) => return Err(refuse("not a text, as its unit says")),
+            (Some(Unit::S), _) => return Err(refuse("not seconds since 1970, as its unit says")),
+            (Some(Unit::Ms), _) => return Err(refuse("not whole milliseconds since 1970, as its unit says")),
+            _ => {
+                return Err(refuse(
+                    "neither a time in RFC 3339 nor whole milliseconds since 1970",
+                ));
+            }
         };
         Ok(Some(time))
     }
 
-    fn degrees(&self, field: Field, raw: &Raw<'_>) -> Result<Option<f64>, Rejection> {
+    fn degrees(&self, field: Field, slots: &Slots<'_>) -> Result<Option<f64>, Fault> {
         let scale = match self.unit(field) {
             Some(Unit::E7) => 1e-7,
             Some(Unit::E6) => 1e-6,
             _ => 1.0,
         };
-        Ok(raw.number()?.map(|n| n * scale))
+        Ok(number(field, slots)?.map(|n| n * scale))
     }
 
-    fn speed(&self, raw: &Raw<'_>) -> Result<Option<u32>, Rejection> {
+    fn speed(&self, slots: &Slots<'_>) -> Result<Option<u32>, Fault> {
         // Exact: km/h by 1/3.6, the international mile 1,609.344 m, the nautical mile 1,852 m.
         let mm_s = match self.unit(Field::Speed) {
             Some(Unit::Mps) => 1000.0,
@@ -435,19 +545,23 @@ impl Decoder {
             Some(Unit::Mph) => 1_609_344.0 / 3600.0,
             _ => 1000.0 / 3.6,
         };
-        match raw.number()?.map(|n| n * mm_s) {
+        match number(Field::Speed, slots)?.map(|n| n * mm_s) {
             None => Ok(None),
             Some(v) if (0.0..=f64::from(self.settings.speed_max_mps) * 1000.0).contains(&v) => {
                 Ok(Some(v.round() as u32))
             }
-            Some(_) => Err(Rejection::OutOfRange),
+            Some(_) => {
+                let problem = "below 0 or above `ingest.speed_max_mps`; is its unit right?";
+                Err(Fault::at(Field::Speed, Rejection::OutOfRange, problem))
+            }
         }
     }
 
-    fn place(&self, lat: f64, lon: f64) -> Result<Position, Rejection> {
+    fn place(&self, lat: f64, lon: f64) -> Result<Position, Fault> {
+        let refuse = |reason, problem| Err(Fault::at(Field::Lat, reason, problem));
         // About 100 m around 0, 0: receivers without a fix write small noise there.
         if lat.abs() < 1e-3 && lon.abs() < 1e-3 {
-            return Err(Rejection::NullIsland);
+            return refuse(Rejection::NullIsland, "latitude and longitude are 0");
         }
         let here = |lat: f64, lon: f64| {
             let (lat, lon) = self.mapping.datum.to_wgs84(lat, lon);
@@ -455,34 +569,62 @@ impl Decoder {
         };
         match here(lat, lon) {
             Ok(p) if self.area.contains(p) => Ok(p),
-            Err(PositionError::NotFinite) => Err(Rejection::NotFinite),
+            Err(PositionError::NotFinite) => refuse(Rejection::NotFinite, "not a finite number"),
             other => {
                 if here(lon, lat).is_ok_and(|p| self.area.contains(p)) {
-                    Err(Rejection::Swapped)
+                    refuse(Rejection::Swapped, "latitude and longitude have changed places")
                 } else if other.is_ok() {
-                    Err(Rejection::OutOfArea)
+                    let problem =
+                        "the position lies outside of the map and its margin `ingest.area_margin_m`";
+                    refuse(Rejection::OutOfArea, problem)
                 } else {
-                    Err(Rejection::OutOfRange)
+                    refuse(
+                        Rejection::OutOfRange,
+                        "no latitude and longitude in degrees; is a unit missing?",
+                    )
                 }
             }
         }
     }
 }
 
-/// Times in another unit than the source says fall outside two centuries.
-fn plausible(time: EventTime) -> Result<EventTime, Rejection> {
-    if (EventTime::MIN_PLAUSIBLE..=EventTime::MAX_PLAUSIBLE).contains(&time) {
-        Ok(time)
-    } else {
-        Err(Rejection::ClockUnit)
+fn number(field: Field, slots: &Slots<'_>) -> Result<Option<f64>, Fault> {
+    match &slots[field as usize] {
+        Raw::Absent => Ok(None),
+        Raw::Int(i) => Ok(Some(*i as f64)),
+        Raw::Float(f) if f.is_finite() => Ok(Some(*f)),
+        Raw::Float(_) => Err(Fault::at(field, Rejection::NotFinite, "not a finite number")),
+        _ => Err(Fault::at(field, Rejection::Schema, "not a number")),
     }
 }
 
-fn heading(degrees: Option<f64>) -> Result<Option<Bearing>, Rejection> {
-    match degrees {
+fn truth(field: Field, slots: &Slots<'_>) -> Result<Option<bool>, Fault> {
+    match &slots[field as usize] {
+        Raw::Absent => Ok(None),
+        Raw::Bool(b) => Ok(Some(*b)),
+        Raw::Int(i @ (0 | 1)) => Ok(Some(*i == 1)),
+        _ => Err(Fault::at(field, Rejection::Schema, "not true, false, 0 or 1")),
+    }
+}
+
+/// Times in another unit than the source says fall outside two centuries.
+fn plausible(time: EventTime) -> Result<EventTime, Fault> {
+    if (EventTime::MIN_PLAUSIBLE..=EventTime::MAX_PLAUSIBLE).contains(&time) {
+        Ok(time)
+    } else {
+        let problem = "a time that no feed can mean; seconds for milliseconds?";
+        Err(Fault::at(Field::EventTime, Rejection::ClockUnit, problem))
+    }
+}
+
+fn heading(slots: &Slots<'_>) -> Result<Option<Bearing>, Fault> {
+    match number(Field::Heading, slots)? {
         None => Ok(None),
         Some(d) if (-360.0..=360.0).contains(&d) => Ok(Bearing::from_degrees(d)),
-        Some(_) => Err(Rejection::OutOfRange),
+        Some(_) => {
+            let problem = "not between -360 and 360 degrees";
+            Err(Fault::at(Field::Heading, Rejection::OutOfRange, problem))
+        }
     }
 }
 
@@ -569,8 +711,29 @@ impl<'de> Visitor<'de> for Node<'_, '_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        self.put(Raw::Other)
+        let Node { names, slots } = self;
+        // RFC 6901: a number names an element, written without leading zeros.
+        let indices = names
+            .children
+            .iter()
+            .any(|(n, _)| n.as_bytes().first().is_some_and(u8::is_ascii_digit));
+        if indices {
+            for i in 0_usize.. {
+                let more = match names.child(&i.to_string()) {
+                    Some(names) => seq.next_element_seed(Node { names, slots })?.is_some(),
+                    None => seq.next_element::<IgnoredAny>()?.is_some(),
+                };
+                if !more {
+                    break;
+                }
+            }
+        } else {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+        }
+        if let Some(field) = names.field {
+            slots[field as usize] = Raw::Other;
+        }
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -610,5 +773,137 @@ impl<'n> Visitor<'_> for Member<'n> {
 
     fn visit_str<E>(self, v: &str) -> Result<Self::Value, E> {
         Ok(self.0.child(v))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::FieldSource;
+
+    fn decoder(mapping: FieldMapping) -> Decoder {
+        let corner = |lat, lon| Position::from_degrees(lat, lon).unwrap();
+        let area = Area::around(corner(34.0, 108.0), corner(35.0, 109.0), 1_000);
+        Decoder::new(mapping, None, Settings::default(), area, Arc::default())
+    }
+
+    #[test]
+    fn a_refused_record_says_why() {
+        let decoder = decoder(FieldMapping::viaflux(Feed::Probe));
+        let good = r#"{"vehicle_id":"a","event_time":"2026-11-23T05:30:58Z","lat":34.2,"lon":108.9}"#;
+        assert_eq!(decoder.explain(good.as_bytes()), None);
+        let cases = [
+            ("58Z", "58", Some(Field::EventTime), "with a zone"),
+            (
+                "58Z",
+                "58",
+                Some(Field::EventTime),
+                r#"found the text "2026-11-23T05:30:58" at `event_time`"#,
+            ),
+            (
+                "34.2",
+                r#""34.2""#,
+                Some(Field::Lat),
+                r#"not a number; found the text "34.2" at `lat`"#,
+            ),
+            (
+                r#","lon":108.9"#,
+                "",
+                Some(Field::Lon),
+                "required; found nothing at `lon`",
+            ),
+            (
+                "vehicle_id",
+                "vehicle",
+                Some(Field::VehicleId),
+                "required; found nothing at `vehicle_id`",
+            ),
+            (
+                r#""a""#,
+                "[1]",
+                Some(Field::VehicleId),
+                "found a list or an object",
+            ),
+            (
+                r#""2026-11-23T05:30:58Z""#,
+                "1795411858",
+                Some(Field::EventTime),
+                "seconds for milliseconds?",
+            ),
+            ("34.2", "44.2", Some(Field::Lat), "outside of the map"),
+            (
+                "108.9}",
+                r#"108.9,"speed_kph":900}"#,
+                Some(Field::Speed),
+                "is its unit right?",
+            ),
+            ("}", "", None, "not one JSON value: EOF while parsing"),
+        ];
+        for (from, to, field, part) in cases {
+            let bad = good.replace(from, to);
+            let why = decoder.explain(bad.as_bytes()).unwrap();
+            assert_eq!(Err(why.reason), decoder.decode(bad.as_bytes(), 0), "{bad}");
+            assert!(why.field == field && why.detail.contains(part), "{bad}: {why:?}");
+        }
+    }
+
+    #[test]
+    fn elements_of_lists_are_found_by_number() {
+        let mut mapping = FieldMapping::viaflux(Feed::Probe);
+        let at = |path: &str| FieldSource {
+            path: path.to_owned(),
+            unit: None,
+        };
+        mapping.fields.insert(Field::Lon, at("/geometry/coordinates/0"));
+        mapping.fields.insert(Field::Lat, at("/geometry/coordinates/1"));
+        mapping.fields.insert(Field::Speed, at("/samples/10/v"));
+        let decoder = decoder(mapping);
+        let samples: Vec<String> = (0..12).map(|i| format!(r#"{{"v":{i}}}"#)).collect();
+        let record = format!(
+            r#"{{"vehicle_id":"a","event_time":1795411858000,"geometry":{{"coordinates":[108.9,34.2,400]}},"samples":[{}]}}"#,
+            samples.join(",")
+        );
+        let Event::Probe(fix) = decoder.decode(record.as_bytes(), 0).unwrap().event else {
+            panic!("a probe feed gives probes")
+        };
+        assert_eq!(fix.position, Position::from_degrees(34.2, 108.9).unwrap());
+        assert_eq!(fix.speed, Some(2778), "10 km/h");
+        let short = record.replace("[108.9,34.2,400]", "[108.9]");
+        let why = decoder.explain(short.as_bytes()).unwrap();
+        assert!(
+            why.detail.contains("nothing at `/geometry/coordinates/1`"),
+            "{why:?}"
+        );
+    }
+
+    #[test]
+    fn columns_are_separated_as_the_mapping_says() {
+        let mut mapping = FieldMapping::viaflux(Feed::Probe);
+        mapping.format = Format::Csv;
+        let header = ["vehicle_id", "event_time", "lat", "lon"].map(str::to_owned);
+        let area = decoder(mapping.clone()).area;
+        let of = |mapping| Decoder::new(mapping, Some(&header), Settings::default(), area, Arc::default());
+        let row = b"a;2026-11-23T05:30:58Z;34.2;108.9";
+        let why = of(mapping.clone()).explain(row).unwrap();
+        assert!(why.detail.contains("is the separator right?"), "{why:?}");
+        mapping.separator = Some(';');
+        assert!(of(mapping).decode(row, 0).is_ok());
+    }
+
+    #[test]
+    fn fields_know_their_words_and_units() {
+        for (i, field) in Field::ALL.into_iter().enumerate() {
+            assert_eq!(field as usize, i);
+            assert_eq!(serde_json::to_value(field).unwrap(), field.label());
+            for unit in field.units().1 {
+                let text = unit
+                    .replace("<strftime>", "%F %T")
+                    .replace("<zone>", "Asia/Shanghai");
+                assert!(field.takes(&text.parse().unwrap()), "{field:?} {unit}");
+            }
+        }
+        for feed in [Feed::Probe, Feed::Sensor] {
+            assert!(FieldMapping::required(feed).iter().all(|f| f.is_of(feed)));
+        }
     }
 }

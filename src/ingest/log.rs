@@ -63,6 +63,8 @@ pub struct Released {
     pub events: Vec<Event>,
     /// Records refused here.
     pub refused: Vec<Refused>,
+    /// Records taken although one with a later event time had been accepted before them.
+    pub behind: u64,
 }
 
 /// The machine of one input log: guards clocks, decides lateness once, counts every record and brings what
@@ -148,8 +150,9 @@ impl Ingest {
         match decoded {
             Ok(event) => {
                 let mut verdict = Verdict::default();
+                let before = self.clock.greatest();
                 self.clock.judge(event, append_time, &self.settings, &mut verdict);
-                self.settle(Some(offset), verdict, out);
+                self.settle(Some(offset), verdict, before, out);
             }
             Err(reason) => self.refuse(offset, reason, true, out),
         }
@@ -174,8 +177,9 @@ impl Ingest {
     /// The log ends: whatever waits is decided, and the watermark passes everything.
     pub fn end(&mut self, out: &mut Released) {
         let mut verdict = Verdict::default();
+        let before = self.clock.greatest();
         self.clock.end(&mut verdict);
-        self.settle(None, verdict, out);
+        self.settle(None, verdict, before, out);
         self.ended = true;
     }
 
@@ -204,8 +208,15 @@ impl Ingest {
         }
     }
 
-    /// Takes over what the guard decided while it judged the record at `read`, if it judged one.
-    fn settle(&mut self, read: Option<u64>, mut verdict: Verdict, out: &mut Released) {
+    /// Takes over what the guard decided while it judged the record at `read`, if it judged one. `greatest` is the
+    /// greatest event time before what the verdict accepts.
+    fn settle(
+        &mut self,
+        read: Option<u64>,
+        mut verdict: Verdict,
+        mut greatest: Option<EventTime>,
+        out: &mut Released,
+    ) {
         for (offset, reason) in verdict.drain_refused() {
             self.refuse(offset, reason, read == Some(offset), out);
         }
@@ -216,6 +227,8 @@ impl Ingest {
                 continue;
             }
             self.raise(event.time().plus_ms(-self.lateness_ms));
+            out.behind += u64::from(greatest.is_some_and(|g| event.time() < g));
+            greatest = greatest.max(Some(event.time()));
             self.order.insert(event);
             // With each record, so that how many a batch holds does not matter.
             while self.order.len() > self.settings.order_buffer_max as usize

@@ -76,6 +76,98 @@ pub enum Field {
 impl Field {
     /// Number of fields.
     pub const COUNT: usize = 18;
+
+    /// All fields in the order of their numbers.
+    pub const ALL: [Field; Self::COUNT] = [
+        Field::VehicleId,
+        Field::EventTime,
+        Field::Lat,
+        Field::Lon,
+        Field::Speed,
+        Field::Heading,
+        Field::Accuracy,
+        Field::VehicleClass,
+        Field::Occupied,
+        Field::Satellites,
+        Field::Fix,
+        Field::SensorId,
+        Field::IntervalStart,
+        Field::Interval,
+        Field::Count,
+        Field::Volume,
+        Field::Occupancy,
+        Field::DataError,
+    ];
+
+    /// The word in configuration and dead letters.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Field::VehicleId => "vehicle_id",
+            Field::EventTime => "event_time",
+            Field::Lat => "lat",
+            Field::Lon => "lon",
+            Field::Speed => "speed",
+            Field::Heading => "heading",
+            Field::Accuracy => "accuracy",
+            Field::VehicleClass => "vehicle_class",
+            Field::Occupied => "occupied",
+            Field::Satellites => "satellites",
+            Field::Fix => "fix",
+            Field::SensorId => "sensor_id",
+            Field::IntervalStart => "interval_start",
+            Field::Interval => "interval",
+            Field::Count => "count",
+            Field::Volume => "volume",
+            Field::Occupancy => "occupancy",
+            Field::DataError => "data_error",
+        }
+    }
+
+    /// Whether records of `feed` have it.
+    pub const fn is_of(self, feed: Feed) -> bool {
+        match self {
+            Field::EventTime | Field::Lat | Field::Lon | Field::Speed | Field::Heading => true,
+            Field::VehicleId
+            | Field::Accuracy
+            | Field::VehicleClass
+            | Field::Occupied
+            | Field::Satellites
+            | Field::Fix => matches!(feed, Feed::Probe),
+            Field::SensorId
+            | Field::IntervalStart
+            | Field::Interval
+            | Field::Count
+            | Field::Volume
+            | Field::Occupancy
+            | Field::DataError => matches!(feed, Feed::Sensor),
+        }
+    }
+
+    /// What it is without a unit, and the words of the units that it may have instead.
+    pub const fn units(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Field::VehicleId | Field::SensorId => ("text or whole number", &[]),
+            Field::EventTime | Field::IntervalStart => (
+                "text in RFC 3339, or whole milliseconds since 1970",
+                &["ms", "s", "rfc3339", "local:<strftime>@<zone>"],
+            ),
+            Field::Lat | Field::Lon => ("degrees", &["e7", "e6"]),
+            Field::Speed => ("km/h", &["mps", "kph", "knots", "mph"]),
+            Field::Heading => ("degrees clockwise from north", &[]),
+            Field::Accuracy => ("metres", &[]),
+            Field::VehicleClass => ("a word", &[]),
+            Field::Occupied | Field::Fix | Field::DataError => ("truth value, or 0 and 1", &[]),
+            Field::Satellites | Field::Count => ("number", &[]),
+            Field::Interval => ("seconds", &["ms", "s"]),
+            Field::Volume => ("vehicles per hour", &[]),
+            Field::Occupancy => ("percent", &[]),
+        }
+    }
+
+    /// Whether it may have a unit.
+    pub fn takes(self, unit: &Unit) -> bool {
+        self.units().1.contains(&unit.label())
+    }
 }
 
 /// Unit of a field in the feed.
@@ -103,6 +195,24 @@ pub enum Unit {
     E7,
     /// Whole number of 1e-6 degrees.
     E6,
+}
+
+impl Unit {
+    /// The word in the configuration.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Unit::Mps => "mps",
+            Unit::Kph => "kph",
+            Unit::Knots => "knots",
+            Unit::Mph => "mph",
+            Unit::Ms => "ms",
+            Unit::S => "s",
+            Unit::Rfc3339 => "rfc3339",
+            Unit::Local(..) => "local:<strftime>@<zone>",
+            Unit::E7 => "e7",
+            Unit::E6 => "e6",
+        }
+    }
 }
 
 impl std::str::FromStr for Unit {
@@ -137,7 +247,8 @@ impl std::str::FromStr for Unit {
 /// Where a field stands in a feed's record, and in which unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldSource {
-    /// JSON pointer (`/position/latitude`; a name without `/` means a top-level member) or CSV column name.
+    /// JSON pointer (`/position/latitude`, `/axles/0/load`; a name without `/` means a top-level member) or CSV
+    /// column name.
     pub path: String,
     /// Unit, where it is not the field's own.
     pub unit: Option<Unit>,
@@ -150,6 +261,9 @@ pub struct FieldMapping {
     pub feed: Feed,
     /// Encoding.
     pub format: Format,
+    /// What stands between the columns of a CSV row, where it is no comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<char>,
     /// Datum of its positions.
     pub datum: Datum,
     /// Where our fields stand.
@@ -229,9 +343,19 @@ impl FieldMapping {
         Self {
             feed,
             format: Format::Json,
+            separator: None,
             datum: Datum::Wgs84,
             fields,
         }
+    }
+
+    /// What stands between the columns of a CSV row.
+    pub fn separator(&self) -> u8 {
+        // Anything else is refused with the configuration.
+        self.separator
+            .and_then(|c| u8::try_from(c).ok())
+            .filter(u8::is_ascii)
+            .unwrap_or(b',')
     }
 
     /// The fields that every record of a feed must fill. A sensor's also needs its interval.

@@ -17,7 +17,7 @@ mod settings;
 
 pub use control::Control;
 pub use datum::Datum;
-pub use decode::{Area, Decoded, Decoder};
+pub use decode::{Area, Decoded, Decoder, Explanation};
 pub use event::{Event, Measurement, Probe, SubjectKey, VehicleClass};
 pub use log::{Counts, Ingest, Refused, Released};
 pub use mapping::{Feed, Field, FieldMapping, FieldSource, Format, Unit};

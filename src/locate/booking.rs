@@ -28,19 +28,29 @@ fn delay_weight(network: &Network, segment: SegmentIndex) -> i128 {
     if s.flags.has(SegmentFlags::YIELD_END) {
         return 10;
     }
-    let junction = network.successors(segment).iter().filter(|n| Some(**n) != s.twin).count() > 1
-        || network.predecessors(*network.successors(segment).first().unwrap_or(&segment)).len() > 2;
+    let junction = network
+        .successors(segment)
+        .iter()
+        .filter(|n| Some(**n) != s.twin)
+        .count()
+        > 1
+        || network
+            .predecessors(*network.successors(segment).first().unwrap_or(&segment))
+            .len()
+            > 2;
     if junction { 3 } else { 0 }
 }
 
 /// Cuts a step from `(time, offset on the first segment)` to `(time, offset on the last)` along `path` into
-/// pieces. What the step took beyond free flow was waited at the ends of the segments that it left; the rest is
-/// shared in proportion to the free-flow time of each piece of road (algorithms §3.1, steps 2 and 3).
+/// pieces. What the step took beyond free flow was waited at the ends of the segments that it left, unless the
+/// vehicle was `moving` all the time; the rest is shared in proportion to the free-flow time of each piece of road
+/// (algorithms §3.1, steps 2 and 3).
 pub(super) fn pieces(
     network: &Network,
     path: &[SegmentIndex],
     from: (EventTime, u32),
     to: (EventTime, u32),
+    moving: bool,
     out: &mut Vec<Piece>,
 ) {
     out.clear();
@@ -62,20 +72,33 @@ pub(super) fn pieces(
         end.saturating_sub(begin)
     };
     // Free-flow time of a piece in µs.
-    let cost = |k: usize| i128::from(span(k)) * 1_000_000 / i128::from(network.segment(path[k]).free_flow.max(1));
+    let cost =
+        |k: usize| i128::from(span(k)) * 1_000_000 / i128::from(network.segment(path[k]).free_flow.max(1));
     let total: i128 = (0..path.len()).map(cost).sum();
-    let weights: i128 = path[..last].iter().map(|s| delay_weight(network, *s)).sum();
-    let delay = if weights > 0 { (i128::from(time) * 1000 - total * 100 / MOVING_PERCENT).max(0) } else { 0 };
-    let moving = i128::from(time) * 1000 - delay;
+    let weights: i128 = if moving {
+        0
+    } else {
+        path[..last].iter().map(|s| delay_weight(network, *s)).sum()
+    };
+    let delay = if weights > 0 {
+        (i128::from(time) * 1000 - total * 100 / MOVING_PERCENT).max(0)
+    } else {
+        0
+    };
+    let under_way = i128::from(time) * 1000 - delay;
     let (mut passed, mut waited, mut begin) = (0, 0, from.0);
     for (k, &segment) in path.iter().enumerate() {
         passed += cost(k);
         let end = if k == last {
             to.0
         } else {
-            waited += delay_weight(network, segment);
-            let rest = if weights > 0 { delay * waited / weights } else { 0 };
-            let driven = if total > 0 { moving * passed / total } else { 0 };
+            let rest = if weights > 0 {
+                waited += delay_weight(network, segment);
+                delay * waited / weights
+            } else {
+                0
+            };
+            let driven = if total > 0 { under_way * passed / total } else { 0 };
             from.0.plus_ms(((driven + rest) / 1000) as i64)
         };
         out.push(Piece {
@@ -87,6 +110,22 @@ pub(super) fn pieces(
         begin = end;
     }
     debug_assert_eq!(begin, to.0);
+}
+
+/// Whether a vehicle can have driven these pieces: not faster than half again the highest limit on them and 5 m/s
+/// (algorithms §2.2, step 5), give or take `slack_mm` for the noise of two positions.
+pub(super) fn plausible(network: &Network, pieces: &[Piece], slack_mm: u64) -> bool {
+    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+        return true;
+    };
+    let time_ms = last.end.since(first.begin).unsigned_abs();
+    let driven: u64 = pieces.iter().map(|p| p.distance_mm).sum();
+    let limits = pieces
+        .iter()
+        .map(|p| u64::from(network.segment(p.segment).limit_kph));
+    // km/h · ms / 3.6 = mm
+    let limit_mm = limits.max().unwrap_or(0) * time_ms * 10 / 36;
+    driven <= limit_mm * 3 / 2 + 5 * time_ms + slack_mm
 }
 
 /// Cuts a piece at pane borders. `entered_at` is when the visit of this segment began.

@@ -9,7 +9,7 @@ use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
 use super::track::{Fix, Track};
 use super::{
     Contribution, KEYING_WINDOW_MS, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings,
-    Sighting, Unlocated, booking, kinematics,
+    Sighting, booking, emission, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentIndex};
@@ -17,6 +17,8 @@ use crate::units::EventTime;
 
 /// One vehicle in this many is watched for appearing in two partitions.
 const SIGHTING_SHARE: u64 = 16;
+/// Longest time between two moving fixes in which a vehicle is taken not to have stopped, in ms.
+const MOVING_MS: i64 = 10_000;
 
 /// Segments of the sensors that have a site.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +69,8 @@ struct Vehicle {
     /// Fixes that did not follow from `last`, until later ones decide.
     held: Vec<Probe>,
     track: Track,
-    /// The last decided fix that was placed.
-    before: Option<EventTime>,
+    /// When the last decided fix was taken, if it was placed, and whether it told of movement.
+    before: Option<(EventTime, bool)>,
     /// The segment that the vehicle is on, and when this visit began.
     visit: Option<(SegmentIndex, EventTime)>,
     /// A timer waits for it.
@@ -196,7 +198,9 @@ impl Locate {
         keys.sort_unstable();
         self.timers.clear();
         for key in keys {
-            let Some(mut vehicle) = self.state.vehicles.remove(&key) else { continue };
+            let Some(mut vehicle) = self.state.vehicles.remove(&key) else {
+                continue;
+            };
             if let Some(due) = vehicle.track.due(self.settings.settle_s) {
                 self.open = self.first_open(due);
             }
@@ -325,11 +329,14 @@ impl Locate {
             && due < now
         {
             self.timers.pop_first();
-            let Some(mut vehicle) = self.state.vehicles.remove(&key) else { continue };
+            let Some(mut vehicle) = self.state.vehicles.remove(&key) else {
+                continue;
+            };
             vehicle.timed = false;
             self.open = self.first_open(due);
             // Times are whole milliseconds.
-            self.matcher.expire(&mut vehicle.track, due.plus_ms(1), &mut self.decisions);
+            self.matcher
+                .expire(&mut vehicle.track, due.plus_ms(1), &mut self.decisions);
             self.carry_out(key, &mut vehicle, out);
             self.store(key, vehicle, due);
         }
@@ -363,7 +370,8 @@ impl Locate {
     fn take(&mut self, vehicle: &mut Vehicle, fix: &Probe, out: &mut Located) {
         vehicle.last = Fix::from(fix);
         vehicle.class = fix.class;
-        self.matcher.push(&mut vehicle.track, vehicle.last, &mut self.decisions);
+        self.matcher
+            .push(&mut vehicle.track, vehicle.last, &mut self.decisions);
         self.carry_out(fix.vehicle, vehicle, out);
     }
 
@@ -373,8 +381,8 @@ impl Locate {
         self.state.counts.broken += decisions.breaks;
         for decision in &decisions.fixes {
             match &decision.place {
-                Some(place) => self.book(key, vehicle, &decision.fix, place, decisions.way(place), out),
-                None => {
+                Ok(place) => self.book(key, vehicle, &decision.fix, place, decisions.way(place), out),
+                Err(_) => {
                     self.state.counts.off_road += 1;
                     (vehicle.before, vehicle.visit) = (None, None);
                 }
@@ -389,7 +397,7 @@ impl Locate {
 
     fn tell(&self, vehicle: SubjectKey, decision: &Decision) -> Match {
         let fix = &decision.fix;
-        let place = decision.place.ok_or(Unlocated::OffRoad).map(|p| {
+        let place = decision.place.map(|p| {
             let there = self.network.position_at(p.segment, p.offset_mm);
             Place {
                 segment: p.segment,
@@ -419,22 +427,31 @@ impl Locate {
         let posterior = u32::from(place.posterior_permille);
         let sure = posterior >= self.settings.min_posterior_permille;
         let weight = (vehicle.class.weight_permille() * posterior / 1000) as u16;
-        if let (Some(before), Some(_)) = (vehicle.before, way.first()) {
+        let moves = fix
+            .speed
+            .is_some_and(|v| f64::from(v) / 1000.0 >= self.settings.dwell_speed_mps);
+        if let (Some((before, moved)), Some(_)) = (vehicle.before, way.first()) {
+            // A stop between two fixes that move shows only where they are far apart.
+            let moving = moved && moves && fix.time.since(before) <= MOVING_MS;
             let mut pieces = std::mem::take(&mut self.pieces);
             booking::pieces(
                 &self.network,
                 way,
                 (before, place.from_mm),
                 (fix.time, place.offset_mm),
+                moving,
                 &mut pieces,
             );
+            let slack_mm = (3.0 * emission::sigma_m(fix, &self.settings) * 1000.0) as u64;
+            let plausible = booking::plausible(&self.network, &pieces, slack_mm);
+            self.state.counts.implausible += u64::from(!plausible);
             for (k, piece) in pieces.iter().enumerate() {
                 let visit = match vehicle.visit {
                     Some((segment, since)) if k == 0 && segment == piece.segment => (segment, since),
                     _ => (piece.segment, piece.begin),
                 };
                 vehicle.visit = Some(visit);
-                if sure {
+                if sure && plausible {
                     self.state.counts.overtaken_ms += booking::book(
                         piece,
                         self.pane_ms,
@@ -452,7 +469,7 @@ impl Locate {
             Some(visit) if visit.0 == place.segment => visit,
             _ => (place.segment, fix.time),
         };
-        (vehicle.before, vehicle.visit) = (Some(fix.time), Some(visit));
+        (vehicle.before, vehicle.visit) = (Some((fix.time, moves)), Some(visit));
         let pane = fix.time.ms().div_euclid(self.pane_ms);
         if !sure {
             self.state.counts.ambiguous += 1;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::smoothing::Filter;
 use super::track::{At, Fix, Part, Pending, Spot, Track};
 use super::viterbi::{STATES_MAX, State};
-use super::{Settings, candidates, emission, transition};
+use super::{Settings, Unlocated, candidates, emission, transition};
 use crate::network::router::{Path, Router};
 use crate::network::{Candidate, Network, SegmentIndex};
 use crate::units::{EventTime, Position};
 
 /// Score, relative to the best of its column, below which a state is not worth a search.
-const STATE_FLOOR: f32 = -14.0;
+const STATE_FLOOR: f32 = -10.0;
 /// Farthest that a way between two decided places is searched, in mm.
 const WAY_MAX_MM: u64 = 5_000_000;
 /// Fixes in a row without a road near that end a track's way.
@@ -35,8 +35,8 @@ pub enum Lag {
 pub struct Decision {
     /// The fix.
     pub fix: Fix,
-    /// Its place; `None` off the road.
-    pub place: Option<Decided>,
+    /// Its place, or why it has none.
+    pub place: Result<Decided, Unlocated>,
 }
 
 /// A decided place.
@@ -112,7 +112,7 @@ impl Decisions {
 ///     matcher.push(&mut track, fix, &mut out);
 /// }
 /// matcher.finish(&mut track, &mut out);
-/// let place = out.fixes[4].place.unwrap();
+/// let place = out.fixes[4].place.expect("on the road");
 /// assert_eq!(matcher.network().segment(place.segment).key.to_string(), "7:1:2");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -166,7 +166,10 @@ impl Matcher {
             self.expire(track, fix.time, out);
         }
         let break_ms = i64::from(self.settings.break_s) * 1000;
-        if track.last().is_some_and(|last| fix.time.since(last.time) > break_ms) {
+        if track
+            .last()
+            .is_some_and(|last| fix.time.since(last.time) > break_ms)
+        {
             self.finish(track, out);
         }
         let position = match &mut track.filter {
@@ -182,7 +185,11 @@ impl Matcher {
             Lag::Online => {
                 let due = fix.time.plus_ms(-i64::from(self.settings.lag_s) * 1000);
                 let waits = |p: &Pending| p.fix.time > due;
-                let ripe = track.pending.iter().position(waits).unwrap_or(track.pending.len());
+                let ripe = track
+                    .pending
+                    .iter()
+                    .position(waits)
+                    .unwrap_or(track.pending.len());
                 let over = track.pending.len().saturating_sub(self.settings.pending_max);
                 self.decide_first(track, ripe.max(over), out);
             }
@@ -206,15 +213,18 @@ impl Matcher {
     pub fn finish(&mut self, track: &mut Track, out: &mut Decisions) {
         self.decide_first(track, track.pending.len(), out);
         let room = std::mem::take(&mut track.pending);
-        *track = Track { pending: room, ..Track::default() };
+        *track = Track {
+            pending: room,
+            ..Track::default()
+        };
     }
 
     /// Whether the first fix that waits can only be decided in one way.
     fn settled(&self, track: &Track) -> bool {
         match track.pending[0].part {
             Part::OffRoad => true,
-            Part::Column => track.lattice.certain(0),
-            Part::Between => track.lattice.certain(0) && track.lattice.certain(1),
+            Part::Column => track.lattice.certain(),
+            Part::Between | Part::Skipped => track.lattice.certain_behind() && track.lattice.certain(),
         }
     }
 
@@ -224,13 +234,20 @@ impl Matcher {
         let near = self.candidates.first().map(|c| c.distance_mm);
         if near.is_none_or(|d| track.off_road >= OFF_ROAD_FIXES && d > BACK_ON_ROAD_MM) {
             track.off_road = track.off_road.saturating_add(1);
-            track.pending.push(Pending { fix, position, part: Part::OffRoad });
+            track.pending.push(Pending {
+                fix,
+                position,
+                part: Part::OffRoad,
+            });
             return;
         }
         self.states.clear();
         for c in &self.candidates {
             let score = emission::score(&self.network, &fix, c, &self.settings) as f32;
-            let spot = Spot { segment: c.segment, offset_mm: c.offset_mm };
+            let spot = Spot {
+                segment: c.segment,
+                offset_mm: c.offset_mm,
+            };
             self.states.push(State { spot, score, back: 0 });
         }
         self.keep(track, fix, position);
@@ -243,14 +260,22 @@ impl Matcher {
 
     /// Gives a fix a column of `states`, which are not empty.
     fn keep(&mut self, track: &mut Track, fix: Fix, position: Position) {
-        let top = self.states.iter().map(|s| s.score).fold(f32::NEG_INFINITY, f32::max);
+        let top = self
+            .states
+            .iter()
+            .map(|s| s.score)
+            .fold(f32::NEG_INFINITY, f32::max);
         for s in &mut self.states {
             s.score -= top;
         }
         self.states.retain(|s| s.score > STATE_FLOOR);
         self.states.truncate(STATES_MAX);
         track.lattice.push(fix.time, position, &self.states);
-        track.pending.push(Pending { fix, position, part: Part::Column });
+        track.pending.push(Pending {
+            fix,
+            position,
+            part: Part::Column,
+        });
         (track.skipped, track.off_road) = (0, 0);
     }
 
@@ -265,12 +290,18 @@ impl Matcher {
             let d = network.lateral_mm(spot.segment, position) / 1000.0 / sigma;
             (temper * (-0.5 * d * d).max(self.settings.heading_floor)) as f32
         });
-        track.pending.push(Pending { fix, position, part: Part::Between });
+        track.pending.push(Pending {
+            fix,
+            position,
+            part: Part::Between,
+        });
     }
 
     /// The next column.
     fn step(&mut self, track: &mut Track, fix: Fix, position: Position, moved_m: f64, out: &mut Decisions) {
-        let Some(last) = track.lattice.last().map(|c| c.time) else { return };
+        let Some(last) = track.lattice.last().map(|c| c.time) else {
+            return;
+        };
         self.find(&fix, position);
         if self.candidates.is_empty() {
             track.off_road = track.off_road.saturating_add(1);
@@ -279,7 +310,11 @@ impl Matcher {
                 self.leave(track, out);
                 track.off_road = off_road;
             }
-            track.pending.push(Pending { fix, position, part: Part::OffRoad });
+            track.pending.push(Pending {
+                fix,
+                position,
+                part: Part::OffRoad,
+            });
             return;
         }
         let dt_s = (fix.time.since(last) as f64 / 1000.0).max(0.001);
@@ -301,7 +336,11 @@ impl Matcher {
         track.skipped += 1;
         let patient = dt_s <= f64::from(self.settings.skip_s);
         if track.skipped <= self.settings.skip_points && patient {
-            track.pending.push(Pending { fix, position, part: Part::Between });
+            track.pending.push(Pending {
+                fix,
+                position,
+                part: Part::Skipped,
+            });
             return;
         }
         out.breaks += 1;
@@ -324,10 +363,15 @@ impl Matcher {
         for (j, from) in front.iter().enumerate() {
             self.targets.clear();
             for c in &self.candidates {
-                self.targets.push(target(from.spot, (c.segment, c.offset_mm), self.settings.back_tol_m));
+                self.targets.push(target(
+                    from.spot,
+                    (c.segment, c.offset_mm),
+                    self.settings.back_tol_m,
+                ));
             }
             let start = (from.spot.segment, from.spot.offset_mm);
-            self.router.paths(&self.network, start, &self.targets, bound_mm, &mut self.lengths);
+            self.router
+                .paths(&self.network, start, &self.targets, bound_mm, &mut self.lengths);
             for (i, (length, cost)) in self.lengths.iter().zip(self.router.costs()).enumerate() {
                 if let (Some(length), Some(cost)) = (length, cost) {
                     let way = transition::score(*length, *cost, moved_m, dt_s, &self.settings);
@@ -345,7 +389,11 @@ impl Matcher {
                 let from = front[usize::from(back)].spot;
                 let (segment, offset_mm) = target(from, (c.segment, c.offset_mm), self.settings.back_tol_m);
                 let spot = Spot { segment, offset_mm };
-                self.states.push(State { spot, score: (score + self.emissions[i]) as f32, back });
+                self.states.push(State {
+                    spot,
+                    score: (score + self.emissions[i]) as f32,
+                    back,
+                });
             }
         }
     }
@@ -356,14 +404,28 @@ impl Matcher {
             let pending = track.pending[i];
             let place = match pending.part {
                 Part::Column => self.decide(track, &pending, out),
-                Part::Between => self.between(track, &pending, out),
+                Part::Between => {
+                    let reach_m = self.settings.offroad_m;
+                    self.between(track, &pending, reach_m, out)
+                }
+                Part::Skipped => {
+                    let reach_m = self.settings.back_tol_m;
+                    self.between(track, &pending, reach_m, out)
+                }
                 Part::OffRoad => None,
             };
-            if place.is_none() {
+            let place = place.ok_or(match pending.part {
+                Part::OffRoad => Unlocated::OffRoad,
+                _ => Unlocated::NoWay,
+            });
+            if place.is_err() {
                 (track.at, track.tail) = (None, None);
             }
             track.decided = Some(pending.fix.time);
-            out.fixes.push(Decision { fix: pending.fix, place });
+            out.fixes.push(Decision {
+                fix: pending.fix,
+                place,
+            });
         }
         track.pending.drain(..n);
     }
@@ -385,8 +447,14 @@ impl Matcher {
         Some(place)
     }
 
-    /// Places a fix without a column on the way between its neighbours that have one.
-    fn between(&mut self, track: &mut Track, pending: &Pending, out: &mut Decisions) -> Option<Decided> {
+    /// Places a fix without a column on the way between its neighbours that have one, if it is within `reach_m`.
+    fn between(
+        &mut self,
+        track: &mut Track,
+        pending: &Pending,
+        reach_m: u32,
+        out: &mut Decisions,
+    ) -> Option<Decided> {
         let (behind, ahead) = track.lattice.ahead();
         let behind = behind?;
         // With nothing ahead it is still on the segment.
@@ -397,9 +465,13 @@ impl Matcher {
         let begin = self.way(track, behind, to);
         let place = match begin {
             Some(begin) => {
-                let high = if self.path.segments.last() == Some(&to.segment) { to.offset_mm } else { u32::MAX };
+                let high = if self.path.segments.last() == Some(&to.segment) {
+                    to.offset_mm
+                } else {
+                    u32::MAX
+                };
                 let (k, spot, distance) = self.project(pending.position, begin, high);
-                if distance > f64::from(self.settings.offroad_m) * 1000.0 {
+                if distance > f64::from(reach_m) * 1000.0 {
                     return None;
                 }
                 self.path.segments.truncate(k + 1);
@@ -424,7 +496,9 @@ impl Matcher {
             let end = target(at.spot, (to.segment, to.offset_mm), tolerance);
             let back = (at.spot.segment, at.spot.offset_mm);
             if end.0 != back.0
-                && self.router.path(network, end, back, u64::from(tolerance) * 1000, path)
+                && self
+                    .router
+                    .path(network, end, back, u64::from(tolerance) * 1000, path)
             {
                 path.segments.clear();
                 path.segments.push(back.0);
@@ -435,7 +509,10 @@ impl Matcher {
         }
         // What was decided has turned out to be wrong: the way goes on from beside it.
         let end = target(behind, (to.segment, to.offset_mm), tolerance);
-        if !self.router.path(network, (behind.segment, behind.offset_mm), end, WAY_MAX_MM, path) {
+        if !self
+            .router
+            .path(network, (behind.segment, behind.offset_mm), end, WAY_MAX_MM, path)
+        {
             return None;
         }
         let (k, spot, _) = self.project(at.position, (0, behind.offset_mm), end.1);
@@ -445,11 +522,18 @@ impl Matcher {
     /// The place of `path` nearest to a position, from a place on it to an offset on its last segment: index,
     /// place, and distance in mm.
     fn project(&self, position: Position, low: (usize, u32), high_mm: u32) -> (usize, Spot, f64) {
-        let first = Spot { segment: self.path.segments[low.0], offset_mm: low.1 };
+        let first = Spot {
+            segment: self.path.segments[low.0],
+            offset_mm: low.1,
+        };
         let mut best = (low.0, first, f64::INFINITY);
         for (k, &segment) in self.path.segments.iter().enumerate().skip(low.0) {
             let from = if k == low.0 { low.1 } else { 0 };
-            let to = if k + 1 == self.path.segments.len() { high_mm } else { u32::MAX };
+            let to = if k + 1 == self.path.segments.len() {
+                high_mm
+            } else {
+                u32::MAX
+            };
             let (offset_mm, distance) = self.network.project_on(segment, position, from, to.max(from));
             if distance < best.2 {
                 best = (k, Spot { segment, offset_mm }, distance);
@@ -480,17 +564,26 @@ impl Matcher {
                 // It stands at the stop line, whatever the receiver says (algorithms §3.1, step 1).
                 way.pop();
                 let length = self.network.segment(before).length_mm;
-                spot = Spot { segment: before, offset_mm: length.saturating_sub(STOP_LINE_MM) };
+                spot = Spot {
+                    segment: before,
+                    offset_mm: length.saturating_sub(STOP_LINE_MM),
+                };
             }
             if let [only] = way[..] {
                 // Noise does not drive backwards.
-                spot = Spot { segment: only, offset_mm: spot.offset_mm.max(offset_mm) };
+                spot = Spot {
+                    segment: only,
+                    offset_mm: spot.offset_mm.max(offset_mm),
+                };
             } else if let Some(&last) = way.last() {
                 spot.segment = last;
             }
             out.ways.extend_from_slice(way);
         }
-        track.at = Some(At { spot, position: pending.position });
+        track.at = Some(At {
+            spot,
+            position: pending.position,
+        });
         Decided {
             segment: spot.segment,
             offset_mm: spot.offset_mm,
@@ -501,7 +594,8 @@ impl Matcher {
     }
 
     fn stands(&self, fix: &Fix) -> bool {
-        fix.speed.is_some_and(|v| f64::from(v) / 1000.0 < self.settings.dwell_speed_mps)
+        fix.speed
+            .is_some_and(|v| f64::from(v) / 1000.0 < self.settings.dwell_speed_mps)
     }
 }
 

@@ -23,10 +23,10 @@ mod viterbi;
 
 use serde::{Deserialize, Serialize};
 
-pub use matcher::{Decided, Decision, Decisions, Lag, Matcher};
-pub use track::{Fix, Track};
 pub use lane::{Locate, Sites, State as LaneState};
+pub use matcher::{Decided, Decision, Decisions, Lag, Matcher};
 pub use settings::Settings;
+pub use track::{Fix, Track};
 
 use crate::ingest::{Measurement, Rejection, SubjectKey};
 use crate::network::SegmentIndex;
@@ -76,6 +76,8 @@ pub struct Reading {
 pub enum Unlocated {
     /// No segment within reach.
     OffRoad,
+    /// No way leads there from where the vehicle was.
+    NoWay,
 }
 
 impl Unlocated {
@@ -83,6 +85,7 @@ impl Unlocated {
     pub const fn label(self) -> &'static str {
         match self {
             Unlocated::OffRoad => "off_road",
+            Unlocated::NoWay => "no_way",
         }
     }
 }
@@ -124,6 +127,8 @@ pub struct LocateCounts {
     pub off_road: u64,
     /// Steps between two fixes that no path explains.
     pub broken: u64,
+    /// Steps too fast for their roads: placed, but not in the statistics.
+    pub implausible: u64,
     /// Time in ms that was cut off steps longer than `settle_s`.
     pub overtaken_ms: u64,
     /// Vehicles forgotten at `vehicles_max`.
@@ -137,6 +142,7 @@ impl LocateCounts {
         self.ambiguous += other.ambiguous;
         self.off_road += other.off_road;
         self.broken += other.broken;
+        self.implausible += other.implausible;
         self.overtaken_ms += other.overtaken_ms;
         self.evicted_at_limit += other.evicted_at_limit;
     }

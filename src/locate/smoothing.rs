@@ -23,7 +23,11 @@ const M_PER_DEGREE: f64 = 111_195.08;
 impl Filter {
     pub(super) fn new(fix: Fix, settings: &Settings) -> Self {
         let sigma = emission::sigma_m(&fix, settings);
-        Self { last: fix, position: fix.position, variance: (sigma * sigma) as f32 }
+        Self {
+            last: fix,
+            position: fix.position,
+            variance: (sigma * sigma) as f32,
+        }
     }
 
     /// Takes the next fix and gives its filtered position.
@@ -45,7 +49,7 @@ impl Filter {
         let miss = dt
             * (settings.reckon_mps
                 + settings.reckon_share * libm::sqrt(ve * ve + vn * vn)
-                + 0.3 * libm::sqrt(de * de + dn * dn));
+                + 0.5 * libm::sqrt(de * de + dn * dn));
         let before = f64::from(self.variance) + miss * miss;
         let k_lat = M_PER_DEGREE;
         let k_lon = M_PER_DEGREE * libm::cos(self.position.lat().to_radians());
@@ -64,8 +68,14 @@ impl Filter {
             fix.position.lat() - (1.0 - gain) * miss_n / k_lat,
             fix.position.lon() - (1.0 - gain) * miss_e / k_lon,
         );
-        let Ok(position) = Position::from_degrees(lat, lon) else { return Self::new(fix, settings) };
-        Self { last: fix, position, variance: (before * (1.0 - gain)) as f32 }
+        let Ok(position) = Position::from_degrees(lat, lon) else {
+            return Self::new(fix, settings);
+        };
+        Self {
+            last: fix,
+            position,
+            variance: (before * (1.0 - gain)) as f32,
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub(super) enum Part {
     Column,
     /// It is placed on the way between its neighbours that have one.
     Between,
+    /// No way leads there; placed as `Between` if it is near that.
+    Skipped,
     /// No road is near.
     OffRoad,
 }

@@ -60,9 +60,15 @@ impl Lattice {
         }
     }
 
-    /// Whether all ways agree on a column; `false` if there is none. The first is number 0.
-    pub(super) fn certain(&self, column: usize) -> bool {
-        column + 1 < self.columns.len() && self.range(column).len() == 1
+    /// Whether all ways agree on the column to be decided next, and more columns follow.
+    pub(super) fn certain(&self) -> bool {
+        let next = usize::from(self.decided);
+        next + 1 < self.columns.len() && self.range(next).len() == 1
+    }
+
+    /// Whether all ways agree on the column decided last.
+    pub(super) fn certain_behind(&self) -> bool {
+        self.decided && self.range(0).len() == 1
     }
 
     /// Adds a column and forgets what no way of the new one comes from.
@@ -89,9 +95,9 @@ impl Lattice {
                 break; // and so it is in the columns before
             }
             let mut kept = 0;
-            for k in 0..before.len() {
-                if index[k] == 0 {
-                    index[k] = kept as u8;
+            for (k, i) in index[..before.len()].iter_mut().enumerate() {
+                if *i == 0 {
+                    *i = kept as u8;
                     self.states[before.start + kept] = self.states[before.start + k];
                     kept += 1;
                 }
@@ -147,7 +153,9 @@ impl Lattice {
 
     /// Adds evidence about the last column.
     pub(super) fn rescore(&mut self, more: impl Fn(Spot) -> f32) {
-        let Some(last) = self.columns.len().checked_sub(1) else { return };
+        let Some(last) = self.columns.len().checked_sub(1) else {
+            return;
+        };
         let range = self.range(last);
         let states = &mut self.states[range];
         for s in states.iter_mut() {

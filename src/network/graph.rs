@@ -1,5 +1,6 @@
 //! The road network in memory: flat arrays, their derived neighbours, and the questions asked of them.
 
+use super::grid::Grid;
 use super::index::{Leaf, SpatialIndex};
 use super::*;
 
@@ -138,7 +139,8 @@ pub struct Network {
     via_by_turn: Vec<(SegmentIndex, SegmentIndex, u32)>,
     bounds: (Position, Position),
     scale: Scale,
-    index: SpatialIndex,
+    pub(super) index: SpatialIndex,
+    pub(super) grid: Grid,
 }
 
 /// Distances of shape points from the first, in mm: rounded sums, never falling, the last at least 1.
@@ -230,6 +232,9 @@ impl Network {
             (Some(south), Some(west), Some(north), Some(east)) => (e7(south, west), e7(north, east)),
             _ => (zero, zero),
         };
+        let (east, north) =
+            scale.at(((i64::from(bounds.0.lat_e7()) + i64::from(bounds.1.lat_e7())) / 2) as i32);
+        let stretch = north / east;
         Self {
             version,
             hot,
@@ -243,6 +248,7 @@ impl Network {
             via_by_turn: Vec::new(),
             bounds,
             scale,
+            grid: Grid::new(&leaves, stretch),
             index: SpatialIndex::new(leaves),
             parts,
         }
@@ -496,7 +502,9 @@ impl Network {
         let (lon, lat) = (f64::from(at.lon_e7()), f64::from(at.lat_e7()));
         let (dx, dy) = ((radius / kx) as i64 + 1, (radius / ky) as i64 + 1);
         let (x, y) = (i64::from(at.lon_e7()), i64::from(at.lat_e7()));
-        self.index.visit([x - dx, y - dy], [x + dx, y + dy], |leaf| {
+        let beyond = radius * radius;
+        let (low, high) = ([x - dx, y - dy], [x + dx, y + dy]);
+        let look_at = |leaf: &Leaf| {
             let (ax, ay) = (
                 (f64::from(leaf.a[0]) - lon) * kx,
                 (f64::from(leaf.a[1]) - lat) * ky,
@@ -513,7 +521,11 @@ impl Network {
                 0.0
             };
             let (px, py) = (ax + vx * f, ay + vy * f);
-            let distance = (px * px + py * py).sqrt().round();
+            let square = px * px + py * py;
+            if square > beyond {
+                return;
+            }
+            let distance = square.sqrt().round();
             if distance > f64::from(radius_mm) {
                 return;
             }
@@ -521,20 +533,33 @@ impl Network {
             let (c0, c1) = (self.cumulative[point], self.cumulative[point + 1]);
             let along = c0 + (f64::from(c1 - c0) * f).round() as u32;
             for (side, &segment) in self.shape_segments[leaf.shape as usize].iter().enumerate() {
-                if segment != NONE {
-                    let length = self.hot[segment as usize].length_mm;
-                    out.push(Candidate {
-                        segment,
-                        offset_mm: if side == 0 { along } else { length - along },
-                        distance_mm: distance as u32,
-                        bearing: self.bearings[point][side],
-                    });
+                if segment == NONE {
+                    continue;
+                }
+                let length = self.hot[segment as usize].length_mm;
+                let new = Candidate {
+                    segment,
+                    offset_mm: if side == 0 { along } else { length - along },
+                    distance_mm: distance as u32,
+                    bearing: self.bearings[point][side],
+                };
+                // One place for each segment. Pieces of a segment come one after the other, or nearly.
+                match out.iter_mut().rev().find(|c| c.segment == segment) {
+                    None => out.push(new),
+                    Some(c) => {
+                        let key = |c: &Candidate| (c.distance_mm, c.offset_mm, c.bearing);
+                        if key(&new) < key(c) {
+                            *c = new;
+                        }
+                    }
                 }
             }
-        });
-        // One place for each segment, then the order asked for; both sorts work in place.
-        out.sort_unstable_by_key(|c| (c.segment, c.distance_mm, c.offset_mm, c.bearing));
-        out.dedup_by_key(|c| c.segment);
+        };
+        if self.grid.suits(low, high) {
+            self.grid.visit(low, high, look_at);
+        } else {
+            self.index.visit(low, high, look_at);
+        }
         out.sort_unstable_by_key(|c| (c.distance_mm, c.bearing, c.segment));
     }
 
@@ -543,13 +568,22 @@ impl Network {
         let (kx, ky) = self.scale.at(at.lat_e7());
         let (lon, lat) = (f64::from(at.lon_e7()), f64::from(at.lat_e7()));
         let range = self.shape_range(i);
-        let place = |p: Position| ((f64::from(p.lon_e7()) - lon) * kx, (f64::from(p.lat_e7()) - lat) * ky);
+        let place = |p: Position| {
+            (
+                (f64::from(p.lon_e7()) - lon) * kx,
+                (f64::from(p.lat_e7()) - lat) * ky,
+            )
+        };
         let mut best = f64::INFINITY;
         for k in range.start..range.end - 1 {
             let (a, b) = (place(self.parts.positions[k]), place(self.parts.positions[k + 1]));
             let v = (b.0 - a.0, b.1 - a.1);
             let square = v.0 * v.0 + v.1 * v.1;
-            let mut f = if square > 0.0 { -(a.0 * v.0 + a.1 * v.1) / square } else { 0.0 };
+            let mut f = if square > 0.0 {
+                -(a.0 * v.0 + a.1 * v.1) / square
+            } else {
+                0.0
+            };
             if k != range.start {
                 f = f.max(0.0);
             }
@@ -571,9 +605,18 @@ impl Network {
         let length = self.segment(i).length_mm;
         let back = self.backward(i);
         let (low, high) = (low_mm.min(length), high_mm.min(length));
-        let (low, high) = if back { (length - high, length - low) } else { (low, high) };
+        let (low, high) = if back {
+            (length - high, length - low)
+        } else {
+            (low, high)
+        };
         let mut best = (low, f64::INFINITY);
-        let place = |p: Position| ((f64::from(p.lon_e7()) - lon) * kx, (f64::from(p.lat_e7()) - lat) * ky);
+        let place = |p: Position| {
+            (
+                (f64::from(p.lon_e7()) - lon) * kx,
+                (f64::from(p.lat_e7()) - lat) * ky,
+            )
+        };
         for k in range.start..range.end - 1 {
             let (c0, c1) = (self.cumulative[k], self.cumulative[k + 1]);
             if c1 < low || c0 > high {
@@ -587,7 +630,11 @@ impl Network {
                 f64::from(low.saturating_sub(c0)) / span,
                 f64::from(high.min(c1) - c0) / span,
             );
-            let f = if square > 0.0 { (-(a.0 * v.0 + a.1 * v.1) / square).clamp(f0, f1.max(f0)) } else { f0 };
+            let f = if square > 0.0 {
+                (-(a.0 * v.0 + a.1 * v.1) / square).clamp(f0, f1.max(f0))
+            } else {
+                f0
+            };
             let p = (a.0 + v.0 * f, a.1 + v.1 * f);
             let d = libm::sqrt(p.0 * p.0 + p.1 * p.1);
             if d < best.1 {

@@ -187,6 +187,33 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn the_grid_answers_as_the_tree(
+            lat in -700_000_000..700_000_000,
+            shapes in prop::collection::vec(shape(), 1..30),
+            (x, y) in (-90_000i64..90_000, -90_000i64..90_000),
+            (w, h) in (0i64..20_000, 0i64..20_000),
+        ) {
+            let n = roads(lat, 0, &shapes);
+            let (low, high) = ([x, i64::from(lat) + y], [x + w, i64::from(lat) + y + h]);
+            let (mut by_tree, mut by_grid) = (Vec::new(), Vec::new());
+            n.index.visit(low, high, |l| by_tree.push(l.point));
+            n.grid.visit(low, high, |l| by_grid.push(l.point));
+            for point in &by_tree {
+                // The tree goes by bounding boxes; a piece may pass by the box all the same.
+                let (a, b) = (n.parts().positions[*point as usize], n.parts().positions[*point as usize + 1]);
+                let inside = (0..=200).any(|k| {
+                    let f = f64::from(k) / 200.0;
+                    let at = |a: i32, b: i32| (f64::from(a) + f64::from(b - a) * f) as i64;
+                    let p = [at(a.lon_e7(), b.lon_e7()), at(a.lat_e7(), b.lat_e7())];
+                    (0..2).all(|d| low[d] <= p[d] && p[d] <= high[d])
+                });
+                prop_assert!(!inside || by_grid.contains(point), "{point}");
+            }
+        }
+    }
+
     #[test]
     fn both_directions_of_a_road_come_by_bearing() {
         let (n, _) = drawn::build(&drawn::draw("A...B", &["AB"]));

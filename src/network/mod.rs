@@ -6,6 +6,7 @@ pub mod build;
 mod drawn;
 pub mod file;
 mod graph;
+mod grid;
 mod index;
 pub mod links;
 pub mod osm;

@@ -76,8 +76,8 @@ impl From<Aside> for Flat {
 pub struct Leaving {
     /// Lines of `matches.ndjson`.
     pub placed: Vec<String>,
-    /// Lines of `rejected.ndjson`.
-    pub refused: Vec<String>,
+    /// Lines of `rejected.ndjson`, with log and reason.
+    pub refused: Vec<(LogIndex, Rejection, String)>,
 }
 
 impl Aside {
@@ -111,15 +111,16 @@ impl Aside {
             let later = waiting.split_off(&(told, 0));
             let now = std::mem::replace(waiting, later);
             *self.sampled.entry((log, reason)).or_default() += now.len();
-            refused.extend(
-                now.into_iter()
-                    .map(|((pane, offset), line)| ((pane, log, offset), line)),
-            );
+            let placed = |((pane, offset), line)| ((pane, log, offset), reason, line);
+            refused.extend(now.into_iter().map(placed));
         }
-        refused.sort_unstable();
+        refused.sort_unstable_by_key(|(place, _, _)| *place);
         Leaving {
             placed: placed.into_values().collect(),
-            refused: refused.into_iter().map(|(_, line)| line).collect(),
+            refused: refused
+                .into_iter()
+                .map(|((_, log, _), reason, line)| (log, reason, line))
+                .collect(),
         }
     }
 }
@@ -164,7 +165,7 @@ mod tests {
         assert!(
             lines
                 .iter()
-                .all(|l| l.split('/').next().unwrap().parse::<i64>().unwrap() < 30)
+                .all(|(_, _, l)| l.split('/').next().unwrap().parse::<i64>().unwrap() < 30)
         );
         assert_eq!(run(&back, true), lines);
     }

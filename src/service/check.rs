@@ -8,17 +8,25 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use toml::Value;
 
-use super::city::City;
+use super::city::{City, LogDoor};
 use super::cli::{self, Global};
-use super::config::{Config, ConfigError, Loaded, Place, SinkKind, SourceKind};
+use super::config::{Config, ConfigError, Loaded, Place, SinkKind, Source, SourceKind};
 use crate::network::Network;
 use crate::network::sites::{SensorSite, bind, read_sites};
+use crate::source::file::{FileInput, Polled};
+
+/// Records of a file that are decoded.
+const SAMPLE_RECORDS: usize = 100;
+
+/// What a check found.
+type Told = (Outcome, String);
 
 /// Validate the configuration and what it names.
 #[derive(Debug, Args)]
@@ -26,7 +34,7 @@ use crate::network::sites::{SensorSite, bind, read_sites};
                         viaflux check -c config/viaflux.toml --no-brokers\n  \
                         viaflux check -c config/viaflux.toml --offline --json")]
 pub struct CheckArgs {
-    /// Check the configuration alone: open no file that it names, ask no broker.
+    /// Leave out what is not on this machine: ask no broker, pass over files that are not here.
     #[arg(long)]
     pub offline: bool,
     /// Ask no broker, check everything else.
@@ -58,7 +66,7 @@ struct Check {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(
     not(feature = "kafka"),
-    allow(dead_code, reason = "only brokers give warnings or no answer")
+    allow(dead_code, reason = "only brokers give no answer")
 )]
 enum Outcome {
     Good,
@@ -83,7 +91,14 @@ impl CheckArgs {
     /// [`ConfigError`] (exit code 78) if the configuration is bad, or something that it names is missing, damaged
     /// or unfit; another error if no broker answers.
     pub fn run(self, global: &Global) -> anyhow::Result<()> {
-        let loaded = global.configure(&[])?;
+        let loaded = match global.configure(&[]) {
+            Ok(loaded) => loaded,
+            Err(error) if global.json => {
+                cli::print(&serde_json::to_string_pretty(&refused(global, &error))?)?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut report = Report {
             file: loaded.file.clone(),
             config_hash: loaded.config.hash(),
@@ -123,18 +138,20 @@ impl CheckArgs {
 /// Checks what the configuration names. Each check tells by itself, so that one damaged file hides no other.
 fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     let config = &loaded.config;
-    let mut check = |what: String, test: &mut dyn FnMut() -> Result<String, String>| {
-        let (result, detail) = match offline {
-            true => (Outcome::Skipped, "--offline".to_owned()),
-            false => match test() {
-                Ok(detail) => (Outcome::Good, detail),
-                Err(detail) => (Outcome::Bad, detail),
-            },
+    let mut check = |what: String, path: Option<&Path>, test: &mut dyn FnMut() -> Result<Told, String>| {
+        let away = path.filter(|path| offline && !path.exists());
+        let (result, detail) = match away {
+            Some(path) => (
+                Outcome::Skipped,
+                format!("{} is not here (--offline)", path.display()),
+            ),
+            None => test().unwrap_or_else(|detail| (Outcome::Bad, detail)),
         };
         checks.push(Check { what, result, detail });
     };
+    let good = |detail| Ok((Outcome::Good, detail));
     let mut network = None;
-    check("map".to_owned(), &mut || {
+    check("map".to_owned(), Some(&config.map.file), &mut || {
         let map = Network::load(&config.map.file)
             .map_err(|e| format!("{e}; `viaflux map build` makes a map file"))?;
         let detail = format!(
@@ -144,31 +161,33 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
             map.segments().len()
         );
         network = Some(Arc::new(map));
-        Ok(detail)
+        good(detail)
     });
     let mut sites = Vec::new();
     if let Some(path) = &config.map.sensors {
-        check("sensor sites".to_owned(), &mut || {
+        check("sensor sites".to_owned(), Some(path), &mut || {
             sites = read_sites(path).map_err(|e| e.to_string())?;
-            Ok(match &network {
+            good(match &network {
                 Some(network) => bound(network, &sites),
                 None => format!("{} sensors, without a map to bind them to", sites.len()),
             })
         });
     }
+    let mut city = None;
     if let Some(network) = &network {
-        check("profile, regions and corridors".to_owned(), &mut || {
-            let city = City::of(Arc::clone(network), &sites, config).map_err(|e| format!("{e:#}"))?;
-            Ok(format!(
+        check("profile, regions and corridors".to_owned(), None, &mut || {
+            let found = City::of(Arc::clone(network), &sites, config).map_err(|e| format!("{e:#}"))?;
+            let detail = format!(
                 "profile {}, {} regions, {} corridors",
-                city.profile.id,
-                city.places.regions.len(),
-                city.places.corridors.len()
-            ))
+                found.profile.id,
+                found.places.regions.len(),
+                found.places.corridors.len()
+            );
+            city = Some(found);
+            good(detail)
         });
     }
     let files = [
-        ("baseline", &config.baseline.file),
         ("token of the server", &config.server.bearer_token_file),
         ("token of the admin listener", &config.admin.bearer_token_file),
         ("SASL password", &config.kafka.sasl_password_file),
@@ -176,14 +195,101 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     ];
     for (what, path) in files {
         if let Some(path) = path {
-            check(what.to_owned(), &mut || readable(path));
+            check(what.to_owned(), Some(path), &mut || good(readable(path)?));
         }
     }
     for source in config.source.iter().filter(|s| s.kind == SourceKind::File) {
         for path in source.files().into_iter().filter(|p| *p != Path::new("-")) {
-            check(format!("source {}", source.name()), &mut || readable(path));
+            check(format!("source {}", source.name()), Some(path), &mut || {
+                let file = readable(path)?;
+                match &city {
+                    Some(city) => {
+                        let (result, detail) = records(config, city, source, path)?;
+                        Ok((result, format!("{file}; {detail}")))
+                    }
+                    None => good(format!("{file}; not decoded, for want of a map")),
+                }
+            });
         }
     }
+}
+
+/// How long a file may take to give its first records.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Decodes the first records of a file: a mapping that fits none of them is bad.
+fn records(config: &Config, city: &City, source: &Source, path: &Path) -> Result<Told, String> {
+    let told = |e: &dyn std::fmt::Display| format!("{}: {e:#}", path.display());
+    let mapping = source
+        .mapping()
+        .map_err(|(key, problem)| format!("{key}: {problem}"))?;
+    let input = FileInput::open(path, &mapping).map_err(|e| told(&e))?;
+    let name = path.display().to_string();
+    let door = LogDoor::Whole {
+        name: &name,
+        header: input.header(),
+        lanes: 1,
+    };
+    let log = city
+        .log(config, source, door, false)
+        .map_err(|e| format!("{e:#}"))?;
+    let file = input.start(0, 0, SAMPLE_RECORDS);
+    let batch = match file.poll(PATIENCE).map_err(|e| told(&e))? {
+        Polled::Batch(batch) => batch,
+        Polled::End => return Ok((Outcome::Warning, "it holds no record".to_owned())),
+        // A pipe: what would come cannot be told.
+        Polled::Waiting => return Ok((Outcome::Warning, "it gives no record yet".to_owned())),
+    };
+    let (mut refused, mut first) = (BTreeMap::<&str, usize>::new(), None);
+    for record in batch.iter() {
+        if let Some(why) = log.decoder.explain(record.value) {
+            *refused.entry(why.reason.label()).or_default() += 1;
+            first.get_or_insert((record.offset, why));
+        }
+    }
+    let bad: usize = refused.values().sum();
+    let mut detail = format!(
+        "{} of its first {} records decode",
+        batch.len() - bad,
+        batch.len()
+    );
+    if let Some((line, why)) = first {
+        let reasons: Vec<String> = refused
+            .iter()
+            .map(|(reason, n)| format!("{reason} {n}"))
+            .collect();
+        let field = why
+            .field
+            .map_or_else(String::new, |f| format!("`{}`: ", f.label()));
+        let (reasons, reason) = (reasons.join(", "), why.reason.label());
+        detail.push_str(&format!(
+            "; refused: {reasons}; line {line} is `{reason}`: {field}{}",
+            why.detail
+        ));
+    }
+    let result = match bad {
+        n if n == batch.len() => Outcome::Bad,
+        n if n * 10 > batch.len() => Outcome::Warning,
+        _ => Outcome::Good,
+    };
+    Ok((result, detail))
+}
+
+/// The report of a configuration that cannot be used.
+fn refused(global: &Global, error: &ConfigError) -> serde_json::Value {
+    let checks: Vec<_> = error
+        .problems()
+        .iter()
+        .map(|problem| {
+            let (line, column) = error.location(problem).unzip();
+            serde_json::json!({
+                "what": "configuration", "result": Outcome::Bad, "detail": problem.message,
+                "key": problem.key, "remedy": problem.remedy, "line": line, "column": column,
+            })
+        })
+        .collect();
+    let file = global.config.as_ref().map(|path| path.display().to_string());
+    serde_json::json!({ "file": file, "config_hash": null, "checks": checks })
 }
 
 /// Checks what the configuration wants of Kafka, if anything.
@@ -326,12 +432,18 @@ mod tests {
     }
 
     #[test]
-    fn offline_opens_nothing_and_a_missing_map_is_bad() {
+    fn offline_passes_over_what_is_away_and_a_missing_map_is_bad() {
         let variables = [("VIAFLUX__MAP__FILE".to_owned(), "/nowhere/x.map".to_owned())];
         let loaded = load(None, variables, &[]).unwrap();
         let mut checks = Vec::new();
         named(&loaded, true, &mut checks);
-        assert!(checks.iter().all(|c| c.result == Outcome::Skipped));
+        assert!(checks.iter().all(|c| c.result == Outcome::Skipped), "{checks:?}");
+        let here = tempfile::NamedTempFile::new().unwrap();
+        let variables = [("VIAFLUX__MAP__FILE".to_owned(), here.path().display().to_string())];
+        let damaged = load(None, variables, &[]).unwrap();
+        checks.clear();
+        named(&damaged, true, &mut checks);
+        assert_eq!(checks[0].result, Outcome::Bad, "a file that is here is opened");
         checks.clear();
         named(&loaded, false, &mut checks);
         assert_eq!(checks[0].result, Outcome::Bad);
@@ -350,6 +462,99 @@ mod tests {
         assert_eq!(
             readable(file.path()).unwrap(),
             format!("{}, 1 bytes", file.path().display())
+        );
+    }
+
+    /// A map of one street, and a file of records beside it.
+    fn street(dir: &Path, name: &str, records: &str, fields: &str) -> Vec<Check> {
+        use crate::network::BuildSettings;
+        use crate::network::osm::{OsmData, OsmNode, OsmWay};
+        let mut osm = OsmData::default();
+        for id in 1..=2 {
+            let node = OsmNode {
+                lat: 34.26 + id as f64 * 0.001,
+                lon: 108.94,
+                ..OsmNode::default()
+            };
+            osm.nodes.insert(id, node);
+        }
+        osm.ways.push(OsmWay {
+            id: 1,
+            nodes: vec![1, 2],
+            tags: [("highway".to_owned(), "primary".to_owned())].into(),
+        });
+        let (map, file, config) = (dir.join("m.map"), dir.join(name), dir.join("c.toml"));
+        Network::build(&osm, &BuildSettings::default())
+            .0
+            .save(&map)
+            .unwrap();
+        std::fs::write(&file, records).unwrap();
+        let text =
+            format!("sink = []\n[map]\nfile = {map:?}\n[[source]]\nkind = 'file'\npath = {file:?}\n{fields}");
+        std::fs::write(&config, text).unwrap();
+        let loaded = load(Some(&config), [], &[]).unwrap();
+        let mut checks = Vec::new();
+        named(&loaded, false, &mut checks);
+        checks
+    }
+
+    #[test]
+    fn the_first_records_of_a_file_are_decoded() {
+        let dir = tempfile::tempdir().unwrap();
+        let last = |name, records: &str, fields| street(dir.path(), name, records, fields).pop().unwrap();
+        let good = r#"{"vehicle_id":"a","event_time":"2026-11-23T05:30:58Z","lat":34.261,"lon":108.94}"#;
+        let check = last("a.ndjson", &format!("{good}\n").repeat(150), "");
+        assert_eq!(check.result, Outcome::Good, "{check:?}");
+        assert!(
+            check.detail.contains("100 of its first 100 records decode"),
+            "{check:?}"
+        );
+
+        let zoneless = good.replace("58Z", "58");
+        let check = last("b.ndjson", &zoneless, "");
+        assert_eq!(check.result, Outcome::Bad, "{check:?}");
+        for part in [
+            "schema 1",
+            "line 1 is `schema`: `event_time`",
+            "with a zone",
+            "05:30:58",
+        ] {
+            assert!(check.detail.contains(part), "{part}: {check:?}");
+        }
+
+        // A list element by its number, in the columns of nobody's standard.
+        let nested = r#"{"id":7,"t":1795411858000,"pos":[108.94,34.261]}"#;
+        let fields = "[source.fields]\nvehicle_id = 'id'\nevent_time = 't'\nlat = '/pos/1'\nlon = '/pos/0'\n";
+        let check = last("c.ndjson", nested, fields);
+        assert_eq!(check.result, Outcome::Good, "{check:?}");
+
+        let csv = "vehicle_id;event_time;lat;lon\na;2026-11-23T05:30:58Z;34.261;108.94\n";
+        let check = last("d.csv", csv, "separator = ';'");
+        assert_eq!(check.result, Outcome::Good, "{check:?}");
+        let check = last("e.csv", csv, "");
+        assert!(
+            check.result == Outcome::Bad && check.detail.contains("no column `vehicle_id`"),
+            "{check:?}"
+        );
+    }
+
+    #[test]
+    fn a_bad_configuration_is_told_as_json_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[server]\nlisen = 'x'\n").unwrap();
+        let error = load(Some(file.path()), [], &[]).unwrap_err();
+        let command = clap::Command::new("viaflux");
+        let matches = <Global as clap::Args>::augment_args(command).get_matches_from(["viaflux"]);
+        let global = <Global as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
+        let report = refused(&global, &error);
+        let check = &report["checks"][0];
+        assert_eq!(
+            (&check["result"], &check["line"], &check["column"]),
+            (&"bad".into(), &2.into(), &1.into())
+        );
+        assert!(
+            check["detail"].as_str().unwrap().contains("server.lisen"),
+            "{report}"
         );
     }
 }

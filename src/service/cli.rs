@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::{self, ConfigError, Loaded, LogFormat, Override};
-use super::{check, completions, demo, evaluate, log, map, replay, run, schema, simulate};
+use super::{bench, check, completions, demo, evaluate, log, map, replay, run, schema, simulate};
 #[cfg(feature = "kafka")]
 use super::{produce, record, rekey};
 
@@ -147,6 +147,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Score a run against a truth: matches, speeds, congestion, incidents, rejections.
     Evaluate(evaluate::EvaluateArgs),
+    /// Measure how fast parts of viaflux are on given work.
+    Bench(bench::BenchArgs),
     /// Print a schema or a document made from it.
     Schema(schema::SchemaArgs),
     /// Print shell completions.
@@ -169,6 +171,7 @@ impl Command {
             Command::Rekey(args) => args.run(),
             Command::Check(args) => args.run(global),
             Command::Evaluate(args) => args.run(global),
+            Command::Bench(args) => args.run(global),
             Command::Schema(args) => args.run(),
             Command::Completions(args) => args.run(),
         }
@@ -178,7 +181,7 @@ impl Command {
     fn configures(&self) -> bool {
         matches!(
             self,
-            Command::Check(_) | Command::Demo(_) | Command::Run(_) | Command::Replay(_)
+            Command::Bench(_) | Command::Check(_) | Command::Demo(_) | Command::Run(_) | Command::Replay(_)
         )
     }
 }

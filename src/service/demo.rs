@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::city::{City, LogDoor};
 use super::cli::Global;
-use super::config::{Config, Source, SourceKind};
+use super::config::{Config, Override, Source, SourceKind};
 use super::driver::{Driver, Outlet};
 use super::pace::Speed;
 use super::shell::{Shell, stop_signal};
@@ -79,8 +79,20 @@ impl DemoArgs {
     /// # Errors
     /// An address that cannot be opened.
     pub fn run(self, global: &Global) -> Result<()> {
-        let mut config = global.configure(&[])?.config;
-        self.configure(&mut config);
+        // As if the file had said it, so that a bad address is a fault of the configuration here too.
+        let flags = [
+            ("--listen", "server.listen", &self.listen),
+            ("--admin-listen", "admin.listen", &self.admin_listen),
+        ];
+        let flags: Vec<Override> = flags
+            .into_iter()
+            .filter_map(|(flag, key, value)| {
+                let value = toml::Value::String(value.clone()?);
+                Some(Override { flag, key, value })
+            })
+            .collect();
+        let mut config = global.configure(&flags)?.config;
+        configure(&mut config);
         let stop = stop_signal()?;
         let mut simulation = Simulation::new(Settings {
             seed: self.seed,
@@ -125,27 +137,6 @@ impl DemoArgs {
         Ok(())
     }
 
-    fn configure(&self, config: &mut Config) {
-        let source = |feed, id: &str| Source {
-            id: id.to_owned(),
-            kind: SourceKind::Simulated,
-            feed,
-            preset: Some("simulated-city".to_owned()),
-            ..Source::default()
-        };
-        config.source = vec![
-            source(ingest::Feed::Probe, "probes"),
-            source(ingest::Feed::Sensor, "sensors"),
-        ];
-        config.sink.clear();
-        if let Some(listen) = &self.listen {
-            config.server.listen.clone_from(listen);
-        }
-        if let Some(listen) = &self.admin_listen {
-            config.admin.listen.clone_from(listen);
-        }
-    }
-
     fn driver(&self, config: &Config, city: &City, shell: &Shell, clock: &ScaledClock) -> Result<Driver> {
         let lanes = config.ingest.virtual_partitions;
         let mut logs = Vec::new();
@@ -158,7 +149,7 @@ impl DemoArgs {
             logs.push(city.log(config, source, door, false)?);
         }
         let labels = config.source.iter().map(LogLabel::of).collect();
-        let engine = Engine::new(city.setup(config, logs, super::threads(self.threads), false));
+        let engine = Engine::new(city.setup(config, logs, super::threads(self.threads), true)).measured();
         let clock = clock.clone();
         let telemetry = Telemetry::new(
             Arc::clone(&shell.board),
@@ -168,11 +159,27 @@ impl DemoArgs {
             "demo",
             config.hash(),
             labels,
-            Arc::new(move || clock.now()),
+            Some(Arc::new(move || clock.now())),
         );
         let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry)];
         Driver::new(engine, None, outlets, None, Duration::MAX)
     }
+}
+
+/// Puts the simulated city's feeds in place of the configured ones.
+fn configure(config: &mut Config) {
+    let source = |feed, id: &str| Source {
+        id: id.to_owned(),
+        kind: SourceKind::Simulated,
+        feed,
+        preset: Some("simulated-city".to_owned()),
+        ..Source::default()
+    };
+    config.source = vec![
+        source(ingest::Feed::Probe, "probes"),
+        source(ingest::Feed::Sensor, "sensors"),
+    ];
+    config.sink.clear();
 }
 
 /// Moves the city on with the clock and hands what it sends to the engine.

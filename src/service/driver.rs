@@ -12,13 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::aside::Aside;
 use super::checkpoints::Checkpoints;
-use crate::assess::{Basis, Transition};
+use crate::assess::Transition;
 use crate::engine::{Batch, Engine, LogIndex, Output, Record, Refusal, Stage, Stopwatch};
-use crate::ingest::Rejection;
+use crate::ingest::{Explanation, Field, Rejection};
 use crate::locate::PaneIndex;
 use crate::publish::Topic;
 use crate::sink::file::{Begin, FileSink, OutputFile};
 use crate::units::EventTime;
+
+/// Refused records written, by log and reason.
+pub type Samples = BTreeMap<(LogIndex, Rejection), u64>;
 
 /// Panes closed before what they gave is handed on.
 const PANES_AT_ONCE: usize = 64;
@@ -37,6 +40,9 @@ pub trait Outlet {
     /// What could not be delivered: the run stops, and the log makes a restart safe.
     fn take(&mut self, engine: &Engine, batch: &Batch, output: &Output) -> Result<()>;
 
+    /// Told after each batch what it cost and what the driver itself wrote of it.
+    fn account(&mut self, _account: &Account) {}
+
     /// Called now and then while nothing comes.
     fn tick(&mut self, _engine: &Engine) {}
 
@@ -49,10 +55,23 @@ pub trait Outlet {
     }
 }
 
+/// What a batch cost, and what of it went to the files of the run.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Wall time by stage, in the order of [`Stage::ALL`]; `None` where a stage had nothing to do.
+    pub spent: [Option<Duration>; Stage::ALL.len()],
+    /// Lines written; `None` without files.
+    pub lines: Option<u64>,
+    /// Refused records written as a sample, by log and reason.
+    pub samples: Samples,
+}
+
 /// Wall time by stage.
 #[derive(Clone, Debug, Default)]
 pub struct StageClock {
     spent: [Duration; Stage::ALL.len()],
+    /// The same since the last [`StageClock::lap`].
+    lap: [Option<Duration>; Stage::ALL.len()],
     current: Option<(Stage, Instant)>,
 }
 
@@ -61,12 +80,18 @@ impl Stopwatch for StageClock {
         let now = Instant::now();
         if let Some((stage, since)) = self.current.take() {
             self.spent[stage as usize] += now - since;
+            *self.lap[stage as usize].get_or_insert_default() += now - since;
         }
         self.current = stage.map(|s| (s, now));
     }
 }
 
 impl StageClock {
+    /// Time spent in each stage since the last call.
+    fn lap(&mut self) -> [Option<Duration>; Stage::ALL.len()] {
+        std::mem::take(&mut self.lap)
+    }
+
     /// Seconds spent in each stage.
     pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
         Stage::ALL
@@ -301,7 +326,8 @@ impl Driver {
         self.clock.enter(Some(Stage::Publish));
         self.watch(batch);
         self.tally();
-        self.write(batch)?;
+        let lines = self.files.as_ref().map_or(0, FileSink::lines);
+        let samples = self.write(batch)?;
         for outlet in &mut self.outlets {
             outlet.take(&self.engine, batch, &self.output)?;
         }
@@ -312,11 +338,15 @@ impl Driver {
                 delays.ms.saturating_record(delay.unsigned_abs());
             }
         }
-        let output = &mut self.output;
-        output.publications.clear();
-        output.refused.clear();
-        output.matches.clear();
-        output.closed.clear();
+        let account = Account {
+            spent: self.clock.lap(),
+            lines: self.files.as_ref().map(|files| files.lines() - lines),
+            samples,
+        };
+        for outlet in &mut self.outlets {
+            outlet.account(&account);
+        }
+        self.output.clear();
         Ok(more)
     }
 
@@ -381,9 +411,10 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    /// Writes the files of the run; returns how many refused records are among it.
+    fn write(&mut self, batch: &Batch) -> Result<Samples> {
         let Some(files) = &mut self.files else {
-            return Ok(());
+            return Ok(Samples::default());
         };
         for publication in &self.output.publications {
             files.publish(publication)?;
@@ -399,28 +430,31 @@ impl Driver {
             self.aside.refuse(refusal, || {
                 // Others may have come with this batch or an earlier one, which must not show.
                 let record = refusal.at_once.then(|| refused(batch, refusal)).flatten();
+                let payload = record.map(|r| r.value);
+                let why = payload.and_then(|p| explain(&self.engine, refusal, p));
                 let log = self.engine.log_name(refusal.log);
-                sample(log, refusal, record.map(|r| r.value)).to_string()
+                sample(log, refusal, payload, why).to_string()
             });
         }
         self.write_aside(self.engine.told())
     }
 
-    /// Writes what was told beside the panes before `told`.
-    fn write_aside(&mut self, told: PaneIndex) -> Result<()> {
+    /// Writes what was told beside the panes before `told`. Counts the refused records written.
+    fn write_aside(&mut self, told: PaneIndex) -> Result<Samples> {
+        let mut samples = Samples::default();
         let Some(files) = &mut self.files else {
-            return Ok(());
+            return Ok(samples);
         };
         let leaving = self.aside.leave(told);
-        for (kind, lines) in [
-            (OutputFile::Matches, leaving.placed),
-            (OutputFile::Rejected, leaving.refused),
-        ] {
-            for line in lines {
-                files.line(kind, line.as_bytes())?;
-            }
+        for line in leaving.placed {
+            files.line(OutputFile::Matches, line.as_bytes())?;
         }
-        Ok(())
+        for (log, reason, line) in leaving.refused {
+            let before = files.lines();
+            files.line(OutputFile::Rejected, line.as_bytes())?;
+            *samples.entry((log, reason)).or_default() += files.lines() - before;
+        }
+        Ok(samples)
     }
 
     /// Warns of logs of which no record could be used: most often their records have another shape than thought.
@@ -429,11 +463,13 @@ impl Driver {
             let (example, _) = &mut self.useless[usize::from(refusal.log)];
             if example.is_none() {
                 let record = refusal.at_once.then(|| refused(batch, refusal)).flatten();
+                let why = record.and_then(|r| explain(&self.engine, refusal, r.value));
                 let payload = record.map_or(&[][..], |r| &r.value[..r.value.len().min(EXAMPLE_BYTES_MAX)]);
                 *example = Some(format!(
-                    "record {} was refused as `{}`: {}",
+                    "record {} was refused as `{}`{}: {}",
                     refusal.offset,
                     refusal.reason.label(),
+                    why.map_or_else(String::new, |w| format!(" ({})", w.detail)),
                     String::from_utf8_lossy(payload)
                 ));
             }
@@ -499,20 +535,12 @@ impl Driver {
             .filter(|r| counts.rejected[**r as usize] > 0)
             .map(|r| (r.label().to_owned(), counts.rejected[*r as usize].into()))
             .collect();
-        let mut segments: serde_json::Map<_, _> = Basis::ALL
-            .iter()
-            .map(|b| (b.label().to_owned(), 0.into()))
+        let segments: serde_json::Map<_, _> = self
+            .engine
+            .segments_by_basis()
+            .into_iter()
+            .map(|(basis, n)| (basis.label().to_owned(), n.into()))
             .collect();
-        for basis in Basis::ALL {
-            let n = self
-                .engine
-                .assess()
-                .segments()
-                .values()
-                .filter(|s| s.basis == basis)
-                .count();
-            segments.insert(basis.label().to_owned(), n.into());
-        }
         let seconds = elapsed.as_secs_f64();
         serde_json::json!({
             "digest": digest.to_string(),
@@ -524,8 +552,9 @@ impl Driver {
                 "waiting": self.engine.waiting(),
             },
             "located": {
-                "matched": locate.matched, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
-                "broken_steps": locate.broken, "overtaken_ms": locate.overtaken_ms,
+                "matched": locate.matched - locate.ambiguous, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
+                "broken_steps": locate.broken, "implausible_steps": locate.implausible,
+                "overtaken_ms": locate.overtaken_ms,
                 "vehicles": self.engine.vehicles(),
             },
             "segments": segments,
@@ -564,12 +593,25 @@ pub fn refused<'b>(batch: &'b Batch, refusal: &Refusal) -> Option<Record<'b>> {
         .find(|r| r.log == refusal.log && r.offset == refusal.offset && !r.control)
 }
 
-fn sample(log: &str, refusal: &Refusal, payload: Option<&[u8]>) -> serde_json::Value {
+/// What the decoder has to say of a refused record; `None` if it was refused for what other records say.
+pub fn explain(engine: &Engine, refusal: &Refusal, payload: &[u8]) -> Option<Explanation> {
+    let why = engine.decoder(refusal.log).explain(payload)?;
+    (why.reason == refusal.reason).then_some(why)
+}
+
+fn sample(
+    log: &str,
+    refusal: &Refusal,
+    payload: Option<&[u8]>,
+    why: Option<Explanation>,
+) -> serde_json::Value {
     let cut = payload.map(|p| &p[..p.len().min(SAMPLE_BYTES_MAX)]);
     serde_json::json!({
         "log": log,
         "offset": refusal.offset,
         "reason": refusal.reason.label(),
+        "field": why.as_ref().and_then(|w| w.field).map(Field::label),
+        "detail": why.map(|w| w.detail),
         "bytes": payload.map(<[u8]>::len),
         "payload": cut.map(|p| String::from_utf8_lossy(p)),
     })

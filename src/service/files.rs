@@ -49,7 +49,7 @@ impl Files {
                 .map_err(|(key, problem)| anyhow::anyhow!("source `{}`, {key}: {problem}", source.name()))?;
             let paths: Vec<PathBuf> = source.files().into_iter().map(PathBuf::from).collect();
             for path in paths {
-                let input = FileInput::open(&path, mapping.format)?;
+                let input = FileInput::open(&path, &mapping)?;
                 let name = path.display().to_string();
                 let door = LogDoor::Whole {
                     name: &name,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,19 +11,21 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::city::{City, LogDoor};
 use super::config::{Config, Sink, SinkKind, Source, Start as ConfiguredStart};
-use super::driver::{Driver, Outlet, refused};
+use super::driver::{Driver, Outlet, explain, refused};
 use super::idle::{IDLE_TIMEOUT_MS, IdleWatch};
 use super::journal::{Entry, Journal, Pending};
 use super::run::{kafka_sources, telemetry};
 use super::shell::Shell;
 use super::telemetry::{LogLabel, wall_clock};
 use crate::engine::{Batch, Engine, LogIndex, LogSpec, Output};
-use crate::ingest::Control;
+use crate::ingest::{Control, Field};
 use crate::publish::Topic;
 use crate::sink::kafka::{DeadLetter, KafkaSink, TopicSpec, ensure_topics};
+use crate::sink::metrics::Metrics;
 use crate::source::kafka::{
     Appended, KafkaConnection, KafkaInput, KafkaSource, KafkaSourceError, LogName, SourceEvent, Start, Topics,
 };
+use crate::units::EventTime;
 
 /// How often timers are looked at while nothing comes.
 const TICK: Duration = Duration::from_millis(200);
@@ -175,17 +178,20 @@ impl<'a> Live<'a> {
     ) -> Result<Driver> {
         let sources = kafka_sources(self.config);
         let labels: Vec<LogLabel> = self.source_of.iter().map(|&k| LogLabel::of(sources[k])).collect();
-        let engine = Engine::new(self.city.setup(self.config, self.specs()?, threads, false));
-        let mut outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry(
+        let engine = Engine::new(self.city.setup(self.config, self.specs()?, threads, true)).measured();
+        // The sink first: what telemetry says was told has then been handed to it.
+        let mut outlets: Vec<Box<dyn Outlet>> = Vec::new();
+        if let Some(sink) = self.sink(&labels)? {
+            outlets.push(Box::new(sink));
+        }
+        outlets.push(Box::new(telemetry(
             self.config,
             self.city,
             self.shell,
             "run",
             labels,
-        ))];
-        if let Some(sink) = self.sink()? {
-            outlets.push(Box::new(sink));
-        }
+            Some(Arc::new(wall_clock)),
+        )));
         let mut driver = driver(engine, outlets)?;
         let logs = self.topics.logs.len();
         let starts = self.topics.logs.iter().map(|log| log.start).collect();
@@ -208,6 +214,7 @@ impl<'a> Live<'a> {
             pending,
             beside: vec![false; logs],
             begun,
+            ages: vec![Age::default(); logs],
             committed: Instant::now(),
         };
         let ended = turn.until(&mut driver, &events, stop);
@@ -234,7 +241,7 @@ impl<'a> Live<'a> {
         Ok((journal, pending))
     }
 
-    fn sink(&self) -> Result<Option<KafkaOutlet>> {
+    fn sink(&self, labels: &[LogLabel]) -> Result<Option<KafkaOutlet>> {
         let Some(sink) = self.config.sink.iter().find(|s| s.kind == SinkKind::Kafka) else {
             return Ok(None);
         };
@@ -253,6 +260,9 @@ impl<'a> Live<'a> {
                 .iter()
                 .map(|l| (l.topic.clone(), l.partition))
                 .collect(),
+            sources: labels.iter().map(|l| l.source.clone()).collect(),
+            metrics: Arc::clone(&self.shell.metrics),
+            acknowledged: 0,
             dead_letters: sink.dead_letters,
             second: Instant::now(),
             letters: 0,
@@ -275,7 +285,32 @@ struct Turn<'a> {
     beside: Vec<bool>,
     /// Offset at which each log was begun.
     begun: Vec<u64>,
+    /// What is known of the age of the next record of each log.
+    ages: Vec<Age>,
     committed: Instant,
+}
+
+/// Bounds of the age of the next record of a log, which nobody has seen yet: it was appended after the last one
+/// read, and after the moment at which none was left.
+#[derive(Clone, Copy, Debug, Default)]
+struct Age {
+    /// Append time of the last record read.
+    read: Option<EventTime>,
+    /// Wall time at which nothing was left to read.
+    even: Option<EventTime>,
+}
+
+impl Age {
+    /// The greatest age that the next record can have while `records` are left at `now`.
+    fn next(&mut self, records: u64, now: EventTime) -> Option<Duration> {
+        if records == 0 {
+            self.even = Some(now);
+            // Where the broker does not stamp, nothing is known of ages, not even that there is none.
+            return self.read.map(|_| Duration::ZERO);
+        }
+        let since = self.read?.max(self.even.unwrap_or(EventTime::from_ms(i64::MIN)));
+        Some(Duration::from_millis(now.since(since).max(0).unsigned_abs()))
+    }
 }
 
 impl Turn<'_> {
@@ -294,6 +329,7 @@ impl Turn<'_> {
             }
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
+                self.live.shell.metrics.queue_depth(events.len());
                 self.tick(driver)?;
             }
         }
@@ -306,6 +342,9 @@ impl Turn<'_> {
                 let mut spoke = vec![false; self.owned.len()];
                 for record in batch.iter().filter(|r| !r.control) {
                     spoke[usize::from(record.log)] = true;
+                }
+                for record in batch.iter().filter(|r| r.append_time.is_some()) {
+                    self.ages[usize::from(record.log)].read = record.append_time;
                 }
                 driver.take(&self.pending.weave(batch))?;
                 let now = wall_clock().ms();
@@ -325,6 +364,15 @@ impl Turn<'_> {
                         self.idle.taken_over(log, driver.engine().watermark(log), now);
                     }
                 }
+                for (log, _) in before
+                    .iter()
+                    .enumerate()
+                    .filter(|(l, had)| **had && !self.owned[*l])
+                {
+                    let name = &self.live.topics.logs[log];
+                    self.live.shell.metrics.lag_forget(&name.topic, name.partition);
+                    self.ages[log] = Age::default();
+                }
                 tracing::info!(owned = owned.len(), total, "partitions assigned");
                 if owned.len() == total {
                     self.live.shell.health.pass("assignment");
@@ -336,12 +384,14 @@ impl Turn<'_> {
                 }
             }
             SourceEvent::Lag(lags) => {
+                let now = wall_clock();
                 for (log, records) in lags {
                     let name = &self.live.topics.logs[usize::from(log)];
+                    let age = self.ages[usize::from(log)].next(records, now);
                     self.live
                         .shell
                         .metrics
-                        .lag(&name.topic, name.partition, records, None);
+                        .lag(&name.topic, name.partition, records, age);
                 }
             }
             SourceEvent::Gap { log, from, to } => {
@@ -351,6 +401,7 @@ impl Turn<'_> {
                     "the broker no longer has these records; what they said is missing from the results"
                 );
             }
+            SourceEvent::CommitsFailed(n) => self.live.shell.metrics.commits_failed(n),
             SourceEvent::Notice(text) => tracing::warn!("{text}"),
             SourceEvent::Error(error) => return Err(error.into()),
         }
@@ -459,13 +510,27 @@ struct KafkaOutlet {
     sink: KafkaSink,
     /// Topic and partition of each input log.
     inputs: Vec<(String, i32)>,
+    /// Source of each input log.
+    sources: Vec<String>,
+    metrics: Arc<Metrics>,
+    /// Messages that metrics know to be acknowledged.
+    acknowledged: u64,
     dead_letters: bool,
     second: Instant,
     letters: u32,
 }
 
+impl KafkaOutlet {
+    /// Counts what the broker has acknowledged meanwhile.
+    fn told(&mut self) {
+        let acknowledged = self.sink.acknowledged();
+        self.metrics.sink_wrote("kafka", acknowledged - self.acknowledged);
+        self.acknowledged = acknowledged;
+    }
+}
+
 impl Outlet for KafkaOutlet {
-    fn take(&mut self, _: &Engine, batch: &Batch, output: &Output) -> Result<()> {
+    fn take(&mut self, engine: &Engine, batch: &Batch, output: &Output) -> Result<()> {
         for publication in &output.publications {
             self.sink.publish(publication, &[])?;
         }
@@ -481,6 +546,7 @@ impl Outlet for KafkaOutlet {
                 let record = refused(batch, refusal);
                 self.letters += 1;
                 let (topic, partition) = &self.inputs[usize::from(refusal.log)];
+                let why = record.and_then(|r| explain(engine, refusal, r.value));
                 self.sink.dead_letter(&DeadLetter {
                     topic,
                     partition: *partition,
@@ -488,14 +554,40 @@ impl Outlet for KafkaOutlet {
                     key: record.map_or(&[], |r| r.key),
                     value: record.map(|r| r.value),
                     reason: refusal.reason.label(),
+                    field: why.as_ref().and_then(|w| w.field).map(Field::label),
+                    detail: why.as_ref().map(|w| w.detail.as_str()),
                 })?;
+                self.metrics
+                    .dead_letters(&self.sources[usize::from(refusal.log)], refusal.reason.label(), 1);
             }
         }
         Ok(())
     }
 
+    fn tick(&mut self, _: &Engine) {
+        self.told();
+    }
+
     fn settle(&mut self) -> Result<()> {
         self.sink.flush(FLUSH)?;
+        self.told();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_record_is_younger_than_the_last_and_than_the_silence_before_it() {
+        let at = |s: i64| EventTime::from_ms(s * 1000);
+        let mut age = Age::default();
+        assert_eq!(age.next(5, at(100)), None, "nothing was read yet");
+        age.read = Some(at(40));
+        assert_eq!(age.next(5, at(100)), Some(Duration::from_secs(60)));
+        assert_eq!(age.next(0, at(110)), Some(Duration::ZERO));
+        // The last record is a minute old, but nothing was left ten seconds ago.
+        assert_eq!(age.next(1, at(120)), Some(Duration::from_secs(10)));
     }
 }

@@ -16,6 +16,11 @@ use crate::units::{Bearing, Position, kph};
 
 /// Build, describe, ask and export a road network.
 #[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  viaflux map build xian.osm.pbf -o xian.map\n  viaflux map info xian.map\n  \
+                        viaflux map nearest xian.map 34.26 108.94\n  \
+                        viaflux map export xian.map -o segments.ndjson.zst"
+)]
 pub struct MapArgs {
     #[command(subcommand)]
     command: MapCommand,
@@ -46,6 +51,8 @@ impl MapArgs {
 
 /// Build a map from an OpenStreetMap extract (PBF or XML).
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  viaflux map build xian.osm.pbf -o xian.map\n  \
+                        viaflux map build xian.osm.pbf -o xian.map --json")]
 pub struct BuildArgs {
     /// OpenStreetMap extract, .osm.pbf or .osm.
     #[arg(value_name = "FILE")]
@@ -199,16 +206,18 @@ impl InfoArgs {
 
 /// List the segments near a place, nearest first.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  viaflux map nearest city.map 34.26 108.94\n  \
+                        viaflux map nearest city.map -23.55,-46.63 --heading 90 --radius-m 50")]
 pub struct NearestArgs {
     /// Map.
     #[arg(value_name = "M")]
     pub map: PathBuf,
-    /// Latitude in degrees (WGS-84).
-    #[arg(value_name = "LAT", allow_negative_numbers = true)]
-    pub lat: f64,
+    /// Latitude in degrees (WGS-84), or both as LAT,LON.
+    #[arg(value_name = "LAT", allow_hyphen_values = true)]
+    pub lat: String,
     /// Longitude in degrees (WGS-84).
     #[arg(value_name = "LON", allow_negative_numbers = true)]
-    pub lon: f64,
+    pub lon: Option<f64>,
     /// How far to look.
     #[arg(long, value_name = "METRES", default_value_t = 100.0)]
     pub radius_m: f64,
@@ -226,12 +235,18 @@ impl NearestArgs {
     /// # Errors
     /// If the map cannot be read, the place is none, or no segment lies near.
     pub fn run(self, json: bool) -> Result<()> {
-        let Ok(at) = Position::from_degrees(self.lat, self.lon) else {
-            bail!(
-                "{} {} is no place: LAT lies within ±90, LON within ±180",
-                self.lat,
-                self.lon
-            );
+        let degrees = |text: &str| text.trim().parse::<f64>().ok();
+        let place = match (self.lat.split_once(','), self.lon) {
+            (None, Some(lon)) => degrees(&self.lat).map(|lat| (lat, lon)),
+            (Some((lat, lon)), None) => degrees(lat).zip(degrees(lon)),
+            _ => None,
+        };
+        let Some((lat, lon)) = place else {
+            let text = "a place is LAT and LON, such as 34.26 108.94 or -23.55,-46.63";
+            return Err(super::cli::UsageError(text.to_owned()).into());
+        };
+        let Ok(at) = Position::from_degrees(lat, lon) else {
+            bail!("{lat} {lon} is no place: LAT lies within ±90, LON within ±180");
         };
         if !(self.radius_m > 0.0 && self.radius_m <= 100_000.0) {
             bail!("--radius-m {} is not between 0 and 100000", self.radius_m);
@@ -250,10 +265,8 @@ impl NearestArgs {
         if found.is_empty() {
             let (sw, ne) = network.bounds();
             bail!(
-                "no segment within {} m of {} {}; the map spans lat {} to {}, lon {} to {}",
+                "no segment within {} m of {lat} {lon}; the map spans lat {} to {}, lon {} to {}",
                 self.radius_m,
-                self.lat,
-                self.lon,
                 sw.lat(),
                 ne.lat(),
                 sw.lon(),
@@ -394,6 +407,24 @@ mod tests {
         run(&["build", &osm, "-o", &map]).unwrap();
         run(&["info", &map]).unwrap();
         run(&["nearest", &map, "-30.0001", "-51.1995"]).unwrap();
+        run(&["nearest", &map, "-30.0001,-51.1995", "--limit", "1"]).unwrap();
+        run(&[
+            "nearest",
+            "--limit",
+            "1",
+            &map,
+            "-30.0001",
+            "-51.1995",
+            "--radius-m",
+            "50",
+        ])
+        .unwrap();
+        assert!(
+            run(&["nearest", &map, "-30.0001"])
+                .unwrap_err()
+                .to_string()
+                .contains("LAT and LON")
+        );
         let far = run(&["nearest", &map, "49", "8"]).unwrap_err().to_string();
         assert!(far.contains("the map spans lat -30.001 to -30"), "{far}");
         run(&["export", &map, "-o", &lines]).unwrap();

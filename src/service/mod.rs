@@ -1,6 +1,7 @@
 //! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
 pub mod aside;
+pub mod bench;
 #[cfg(feature = "kafka")]
 pub mod brokers;
 pub mod check;

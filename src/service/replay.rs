@@ -14,7 +14,7 @@ use super::driver::{Driver, Earlier, Results};
 use super::files::{Drive, Files};
 use super::pace::{Pace, Speed};
 use crate::engine::{Batch, Engine, LogIndex};
-use crate::ingest::Feed;
+use crate::ingest::{Feed, Format};
 use crate::sink::file::OutputFile;
 use crate::source::event_log::{EventLogReader, LogRecord};
 use crate::source::file::BATCH_RECORDS;
@@ -30,6 +30,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 Examples:
   viaflux replay --map city.map --probes gps.ndjson.zst --sensors sensor.ndjson.zst \\
       --sites sensors.json --preset simulated-city -o out
+  viaflux replay --map city.map --probes taxis.csv --separator ';' -o out
   viaflux replay --map city.map --log monday.ndjson.zst -o out --threads 1
   zstdcat gps.ndjson.zst | viaflux replay --map city.map --probes - -o out")]
 pub struct ReplayArgs {
@@ -48,6 +49,12 @@ pub struct ReplayArgs {
     /// Shape of the records: viaflux, traccar, hfp, simulated-city
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
+    /// Encoding of the files: json or csv; without it that of their names, the source's or the preset's
+    #[arg(long, value_name = "json|csv", value_parser = encoding)]
+    format: Option<Format>,
+    /// What stands between the columns of a CSV row [default: a comma]
+    #[arg(long, value_name = "CHARACTER")]
+    separator: Option<char>,
     /// Event logs, made by `viaflux record`
     #[arg(long, num_args = 1.., value_name = "FILE")]
     log: Vec<PathBuf>,
@@ -75,6 +82,14 @@ pub struct ReplayArgs {
     /// Bring files into the order of event time first (reads them whole)
     #[arg(long, conflicts_with = "matches")]
     sort: bool,
+}
+
+fn encoding(text: &str) -> Result<Format, String> {
+    match text {
+        "json" | "ndjson" => Ok(Format::Json),
+        "csv" => Ok(Format::Csv),
+        _ => Err("it is json or csv".to_owned()),
+    }
 }
 
 impl ReplayArgs {
@@ -147,10 +162,20 @@ impl ReplayArgs {
             if self.preset.is_some() {
                 source.preset.clone_from(&self.preset);
                 source.fields.clear();
-                source
-                    .mapping()
-                    .map_err(|(_, problem)| UsageError(format!("--preset: {problem}")))?;
+                source.format = None;
             }
+            source.format = self.format.or(source.format);
+            source.separator = self.separator.or(source.separator);
+            source.mapping().map_err(|(key, problem)| {
+                let flag = match (key, feed) {
+                    ("preset", _) => "--preset",
+                    ("separator", _) => "--separator",
+                    ("format", _) => "--format",
+                    (_, Feed::Probe) => "--probes",
+                    (_, Feed::Sensor) => "--sensors",
+                };
+                UsageError(format!("{flag}: {problem}"))
+            })?;
             sources.push(source);
         }
         if sources.is_empty() {

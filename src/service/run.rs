@@ -15,7 +15,7 @@ use super::driver::{Driver, Earlier, Outlet, Results};
 use super::files::{Drive, Files};
 use super::pace::Speed;
 use super::shell::{Shell, stop_signal};
-use super::telemetry::{LogLabel, Telemetry, wall_clock};
+use super::telemetry::{EventClock, LogLabel, Telemetry, wall_clock};
 use crate::engine::Engine;
 use crate::sink::file::OutputFile;
 
@@ -86,8 +86,10 @@ impl RunArgs {
             .iter()
             .flat_map(|s| s.files().into_iter().map(|_| LogLabel::of(s)))
             .collect();
-        let engine = Engine::new(city.setup(config, logs, threads, false));
-        let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry(config, city, shell, "run", labels))];
+        let engine = Engine::new(city.setup(config, logs, threads, true)).measured();
+        // Files tell of another day: how old their events are says nothing of this run.
+        let telemetry = telemetry(config, city, shell, "run", labels, None);
+        let outlets: Vec<Box<dyn Outlet>> = vec![Box::new(telemetry)];
         let mut driver = self.driver(config, engine, outlets)?;
         shell.health.started();
         let how = Drive {
@@ -152,13 +154,14 @@ impl RunArgs {
     }
 }
 
-/// Telemetry on the wall clock.
+/// Telemetry of a run whose events are measured by `now`.
 pub(super) fn telemetry(
     config: &Config,
     city: &City,
     shell: &Shell,
     mode: &'static str,
     labels: Vec<LogLabel>,
+    now: EventClock,
 ) -> Telemetry {
     Telemetry::new(
         Arc::clone(&shell.board),
@@ -168,7 +171,7 @@ pub(super) fn telemetry(
         mode,
         config.hash(),
         labels,
-        Arc::new(wall_clock),
+        now,
     )
 }
 

@@ -6,6 +6,9 @@ use super::{cli, config};
 
 /// Print a schema or a document made from it.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  viaflux schema config > viaflux.schema.json\n  \
+                        viaflux schema config --format toml > viaflux.toml\n  \
+                        viaflux schema config --format markdown")]
 pub struct SchemaArgs {
     #[command(subcommand)]
     what: What,

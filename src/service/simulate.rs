@@ -23,6 +23,12 @@ const FREE_MPS: &str =
 
 /// Simulates the built-in city and writes events and truth.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  viaflux simulate -o city
+  viaflux simulate -o city --seed 7 --vehicles 8000 --duration 20m --no-defects
+  viaflux replay --map city/city.map --probes city/gps.ndjson --sensors city/sensor.ndjson \\
+      --sites city/sensors.json --preset simulated-city -o out")]
 pub struct SimulateArgs {
     /// Seed of every random choice; equal arguments give equal files.
     #[arg(long, default_value_t = Settings::default().seed)]

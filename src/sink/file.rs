@@ -89,6 +89,7 @@ pub enum Begin<'a> {
 #[derive(Debug)]
 pub struct FileSink {
     files: BTreeMap<OutputFile, Open>,
+    lines: u64,
     _lock: FolderLock,
 }
 
@@ -157,8 +158,14 @@ impl FileSink {
         }
         Ok(Self {
             files: open,
+            lines: 0,
             _lock: lock,
         })
+    }
+
+    /// Lines written since it was opened.
+    pub fn lines(&self) -> u64 {
+        self.lines
     }
 
     /// Appends a line to a file of this run; a file that was not asked for is left out.
@@ -178,6 +185,7 @@ impl FileSink {
                 error,
             })?;
         open.length += line.len() as u64 + 1;
+        self.lines += 1;
         Ok(())
     }
 

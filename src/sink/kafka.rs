@@ -330,6 +330,10 @@ pub struct DeadLetter<'a> {
     pub value: Option<&'a [u8]>,
     /// Label of the rejection.
     pub reason: &'a str,
+    /// Our field that it was refused for, if it was for one.
+    pub field: Option<&'a str>,
+    /// What is wrong, in words, if the record alone says it.
+    pub detail: Option<&'a str>,
 }
 
 impl KafkaSink {
@@ -389,12 +393,15 @@ impl KafkaSink {
         let topic = dead_letter_topic(letter.topic);
         let partition = letter.partition.to_string();
         let offset = letter.offset.to_string();
-        let headers: [(&str, Option<&[u8]>); 4] = [
+        let mut headers: Vec<(&str, Option<&[u8]>)> = vec![
             ("viaflux.reason", Some(letter.reason.as_bytes())),
             ("viaflux.topic", Some(letter.topic.as_bytes())),
             ("viaflux.partition", Some(partition.as_bytes())),
             ("viaflux.offset", Some(offset.as_bytes())),
         ];
+        for (name, text) in [("viaflux.field", letter.field), ("viaflux.detail", letter.detail)] {
+            headers.extend(text.map(|t| (name, Some(t.as_bytes()))));
+        }
         let key = (!letter.key.is_empty()).then_some(letter.key);
         self.producer.send(
             Outgoing {
@@ -718,6 +725,8 @@ mod tests {
         let connection = connection(cluster.bootstrap_servers());
         let sink = KafkaSink::new(&connection, BTreeMap::new(), "test").unwrap();
         let letter = DeadLetter {
+            field: Some("lat"),
+            detail: Some("not one JSON value"),
             topic: "in",
             partition: 3,
             offset: 17,
@@ -733,7 +742,7 @@ mod tests {
             ("in.dlq", None, Some(&b"{nonsense"[..]))
         );
         let said: Vec<&str> = headers.values().map(String::as_str).collect();
-        assert_eq!(said, ["17", "3", "decode", "in"]);
+        assert_eq!(said, ["not one JSON value", "lat", "17", "3", "decode", "in"]);
         let publication = Publication {
             topic: Topic::Region,
             key: String::new(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ::prometheus::{IntCounter, Registry};
 
 use super::prometheus::{Cap, Family, Kind, text};
+use crate::assess::Basis;
 use crate::engine::Stage;
 use crate::units::EventTime;
 
@@ -45,7 +46,7 @@ const DELAY: &[f64] = &[
     0.1, 0.3, 1.0, 3.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0,
 ];
 const END_TO_END: &[f64] = &[
-    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0,
+    0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0,
 ];
 const DETECTION: &[f64] = &[
     15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0, 1800.0, 3600.0,
@@ -91,28 +92,26 @@ macro_rules! catalogue {
 
 catalogue! {
     BuildInfo "build_info" Kind::Gauge, ["version", "revision", "rustc"], "Constant 1 with what was built, from what, with what";
-    ConfigLastReloadSuccessful "config_last_reload_successful" Kind::Gauge, [], "1 if the configuration was read without error the last time";
-    ConfigLastReloadSuccessTimestamp "config_last_reload_success_timestamp_seconds" Kind::Gauge, [], "When the configuration was last read without error";
     IngestRecords "ingest_records_total" Kind::Counter, ["source", "format"], "Records read";
     IngestBytes "ingest_bytes_total" Kind::Counter, ["source"], "Payload bytes read";
     IngestRejectedRecords "ingest_rejected_records_total" Kind::Counter, ["source", "reason"], "Records that were not used, by reason";
     IngestLateRecords "ingest_late_records_total" Kind::Counter, ["source", "outcome"], "Records behind the greatest event time of their log, by what became of them";
     IngestLastEventTimestamp "ingest_last_event_timestamp_seconds" Kind::Gauge, ["source"], "Greatest accepted event time";
     WatermarkTimestamp "watermark_timestamp_seconds" Kind::Gauge, ["source"], "Event time before which the source promises nothing more";
-    HeartbeatTimestamp "heartbeat_timestamp_seconds" Kind::Gauge, ["stage"], "Wall time at which the stage last finished a batch";
+    HeartbeatTimestamp "heartbeat_timestamp_seconds" Kind::Gauge, ["stage"], "Wall time at which the stage last finished work on a batch";
     KafkaConsumerLagRecords "kafka_consumer_lag_records" Kind::Gauge, ["topic", "partition"], "Records between the next one to read and the end of the log";
-    KafkaConsumerLagSeconds "kafka_consumer_lag_seconds" Kind::Gauge, ["topic", "partition"], "Age of the next record to read";
+    KafkaConsumerLagSeconds "kafka_consumer_lag_seconds" Kind::Gauge, ["topic", "partition"], "Age of the next record to read, at most; 0 where all were read. Only of topics whose records the broker stamps";
     KafkaRebalances "kafka_rebalances_total" Kind::Counter, [], "Changes of the partitions assigned to this process";
     KafkaCommitFailures "kafka_commit_failures_total" Kind::Counter, [], "Offset commits that failed";
     MatchRecords "match_records_total" Kind::Counter, ["outcome"], "Probe positions by result of locating them on a road";
     MatchDistance "match_distance_meters" Kind::Histogram(DISTANCE), [], "Distance from position to matched road";
-    StageDuration "stage_duration_seconds" Kind::Histogram(BATCH), ["stage"], "Time that a stage spent on a batch";
-    EventDelay "event_delay_seconds" Kind::Histogram(DELAY), ["source"], "Time from an event to the first state that holds it";
-    EndToEndDuration "end_to_end_duration_seconds" Kind::Histogram(END_TO_END), [], "Time from the broker's timestamp of a record to the published result";
-    QueueDepth "queue_depth" Kind::Gauge, ["stage"], "Batches that wait before a stage";
-    VehiclesActive "vehicles_active" Kind::Gauge, ["source"], "Vehicles seen in the last 5 min of event time";
+    StageDuration "stage_duration_seconds" Kind::Histogram(BATCH), ["stage"], "Time that a stage spent on a batch; of publish with the delivery to files, sinks and API";
+    EventDelay "event_delay_seconds" Kind::Histogram(DELAY), ["source"], "Time from an event to the end of the work on the pane that holds it, on the clock of the run; not of files, whose events are of another day";
+    EndToEndDuration "end_to_end_duration_seconds" Kind::Histogram(END_TO_END), [], "Time from the broker's timestamp of a record to the published result that holds it; only of topics whose records the broker stamps";
+    QueueDepth "queue_depth" Kind::Gauge, ["stage"], "Batches and notices read from Kafka that wait for the engine; behind the first stage nothing waits";
+    VehiclesActive "vehicles_active" Kind::Gauge, ["source"], "Vehicles seen in the last 5 min of event time, since the start of the process";
     Segments "segments" Kind::Gauge, ["basis"], "Segments by what their state rests on";
-    SegmentCoverageRatio "segment_coverage_ratio" Kind::Gauge, ["region", "road_class"], "Share of road length with live data";
+    SegmentCoverageRatio "segment_coverage_ratio" Kind::Gauge, ["region", "road_class"], "Share of road length with live or blended data";
     RegionCongestionIndex "region_congestion_index" Kind::Gauge, ["region", "profile"], "Congestion index of the profile";
     RegionTravelTimeRatio "region_travel_time_ratio" Kind::Gauge, ["region"], "Travel time over free-flow travel time, at least 1";
     RegionSpeed "region_speed_meters_per_second" Kind::Gauge, ["region", "road_class"], "Space-mean speed";
@@ -122,11 +121,8 @@ catalogue! {
     AlertsActive "alerts_active" Kind::Gauge, ["type", "severity"], "Open alerts";
     AlertTransitions "alert_transitions_total" Kind::Counter, ["type", "transition"], "Alerts opened, updated and resolved";
     AlertDetectionDelay "alert_detection_delay_seconds" Kind::Histogram(DETECTION), ["type"], "Event time from an alert's onset to its opening";
-    AlertDeliveryAttempts "alert_delivery_attempts_total" Kind::Counter, ["sink"], "Attempts to hand alerts to a receiver";
-    AlertDeliveryFailures "alert_delivery_failures_total" Kind::Counter, ["sink"], "Attempts to hand alerts to a receiver that failed";
-    SinkRecords "sink_records_total" Kind::Counter, ["sink"], "Messages written";
-    SinkFailures "sink_failures_total" Kind::Counter, ["sink"], "Messages that could not be written";
-    DlqRecords "dlq_records_total" Kind::Counter, ["source", "reason"], "Rejected records written out as samples";
+    SinkRecords "sink_records_total" Kind::Counter, ["sink"], "Messages written: lines of a file sink, messages that Kafka acknowledged";
+    DlqRecords "dlq_records_total" Kind::Counter, ["source", "reason"], "Rejected records written out as samples: dead letters, lines of rejected.ndjson";
     HttpRequests "http_requests_total" Kind::Counter, ["route", "method", "code"], "HTTP requests answered";
     HttpRequestDuration "http_request_duration_seconds" Kind::Histogram(REQUEST), ["route", "method", "code"], "Time to the head of an HTTP answer";
     StreamClients "stream_clients" Kind::Gauge, [], "Open live streams";
@@ -142,7 +138,9 @@ fn label_values(metric: Metric, label: &str) -> Option<Vec<&'static str>> {
     Some(match (metric, label) {
         (_, "reason") if metric == Metric::StreamClientsDropped => vec!["slow", "limit"],
         (_, "reason") => REASONS.to_vec(),
+        (Metric::QueueDepth, "stage") => vec![Stage::Ingest.label()],
         (_, "stage") => Stage::ALL.map(Stage::label).to_vec(),
+        (Metric::SinkRecords, "sink") => vec!["file", "kafka"],
         (_, "basis") => vec!["live", "blended", "typical", "none"],
         (_, "level") => {
             vec![
@@ -157,7 +155,7 @@ fn label_values(metric: Metric, label: &str) -> Option<Vec<&'static str>> {
         }
         (_, "transition") => vec!["opened", "updated", "resolved"],
         (Metric::IngestLateRecords, "outcome") => vec!["applied", "dropped"],
-        (Metric::MatchRecords, "outcome") => vec!["matched", "ambiguous", "unmatched", "off_network"],
+        (Metric::MatchRecords, "outcome") => vec!["matched", "ambiguous", "off_network"],
         _ => return None,
     })
 }
@@ -174,8 +172,8 @@ pub struct Build {
 }
 
 impl Build {
-    /// This binary. Revision and compiler come from `VIAFLUX_REVISION` and `VIAFLUX_RUSTC` of the build's
-    /// environment and are `unknown` without.
+    /// This binary. Revision and compiler are found by `build.rs`; `VIAFLUX_REVISION` and `VIAFLUX_RUSTC` of the
+    /// build's environment go before. `unknown` is said of a build outside of a checkout.
     pub const THIS: Build = Build {
         version: env!("CARGO_PKG_VERSION"),
         revision: match option_env!("VIAFLUX_REVISION") {
@@ -247,7 +245,7 @@ impl Metrics {
         for reason in ["slow", "limit"] {
             self.of(Metric::StreamClientsDropped).add(&[reason], 0);
         }
-        for outcome in ["matched", "ambiguous", "unmatched", "off_network"] {
+        for outcome in ["matched", "ambiguous", "off_network"] {
             self.of(Metric::MatchRecords).add(&[outcome], 0);
         }
     }
@@ -268,16 +266,6 @@ impl Metrics {
     /// Series in use, of `max_series`.
     pub fn series(&self) -> usize {
         self.cap.used()
-    }
-
-    /// The configuration was read, with or without success, at `now`.
-    pub fn config_read(&self, successful: bool, now: EventTime) {
-        self.of(Metric::ConfigLastReloadSuccessful)
-            .set(&[], f64::from(u8::from(successful)));
-        if successful {
-            self.of(Metric::ConfigLastReloadSuccessTimestamp)
-                .set(&[], seconds(now));
-        }
     }
 
     /// `n` records of `bytes` payload bytes together were read in `format` (`json`, `csv`, …).
@@ -322,9 +310,10 @@ impl Metrics {
             .observe(&[stage.label()], took.as_secs_f64());
     }
 
-    /// Batches that wait before a stage.
-    pub fn queue_depth(&self, stage: Stage, depth: usize) {
-        self.of(Metric::QueueDepth).set(&[stage.label()], depth as f64);
+    /// Batches and notices that wait for the engine.
+    pub fn queue_depth(&self, depth: usize) {
+        self.of(Metric::QueueDepth)
+            .set(&[Stage::Ingest.label()], depth as f64);
     }
 
     /// Lag of a partition: records to the end of the log, and the age of the next one if it is known.
@@ -356,12 +345,12 @@ impl Metrics {
         self.of(Metric::KafkaRebalances).add(&[], 1);
     }
 
-    /// An offset commit failed.
-    pub fn commit_failed(&self) {
-        self.of(Metric::KafkaCommitFailures).add(&[], 1);
+    /// `n` offset commits failed.
+    pub fn commits_failed(&self, n: u64) {
+        self.of(Metric::KafkaCommitFailures).add(&[], n);
     }
 
-    /// Results of locating: `outcome` is `matched`, `ambiguous`, `unmatched` or `off_network`.
+    /// Results of locating: `outcome` is `matched`, `ambiguous` or `off_network`.
     pub fn matched(&self, outcome: &str, n: u64) {
         debug_assert!(
             label_values(Metric::MatchRecords, "outcome").is_some_and(|v| v.contains(&outcome)),
@@ -370,21 +359,22 @@ impl Metrics {
         self.of(Metric::MatchRecords).add(&[outcome], n);
     }
 
-    /// Distance from a position to its matched road in mm.
-    pub fn match_distance(&self, distance_mm: u32) {
-        self.of(Metric::MatchDistance)
-            .observe(&[], f64::from(distance_mm) / 1000.0);
+    /// Distances from positions to their matched roads in mm.
+    pub fn match_distances(&self, distances_mm: &[u32]) {
+        let metres = distances_mm.iter().map(|mm| f64::from(*mm) / 1000.0);
+        self.of(Metric::MatchDistance).observe_all(&[], metres);
     }
 
-    /// Time from an event to the first state that holds it.
-    pub fn event_delay(&self, source: &str, delay: Duration) {
-        self.of(Metric::EventDelay)
-            .observe(&[source], delay.as_secs_f64());
+    /// `n` events of `source` took `delay` to the first state that holds them.
+    pub fn event_delay(&self, source: &str, delay: Duration, n: u32) {
+        let all = (0..n).map(|_| delay.as_secs_f64());
+        self.of(Metric::EventDelay).observe_all(&[source], all);
     }
 
-    /// Time from the broker's timestamp of a record to the published result.
-    pub fn end_to_end(&self, took: Duration) {
-        self.of(Metric::EndToEndDuration).observe(&[], took.as_secs_f64());
+    /// `n` records took so long from the broker's timestamp to the published result.
+    pub fn end_to_end(&self, took: Duration, n: u32) {
+        let all = (0..n).map(|_| took.as_secs_f64());
+        self.of(Metric::EndToEndDuration).observe_all(&[], all);
     }
 
     /// Vehicles seen in the last 5 min of event time.
@@ -392,19 +382,14 @@ impl Metrics {
         self.of(Metric::VehiclesActive).set(&[source], n as f64);
     }
 
-    /// Segments whose state rests on live, blended and typical data, and on none.
-    pub fn segments_by_basis(&self, live: u64, blended: u64, typical: u64, none: u64) {
-        for (basis, n) in [
-            ("live", live),
-            ("blended", blended),
-            ("typical", typical),
-            ("none", none),
-        ] {
-            self.of(Metric::Segments).set(&[basis], n as f64);
+    /// Segments by what their state rests on.
+    pub fn segments_by_basis(&self, sums: &[(Basis, u64)]) {
+        for (basis, n) in sums {
+            self.of(Metric::Segments).set(&[basis.label()], *n as f64);
         }
     }
 
-    /// Share of road length of a class with live data; a share that is not known is not told.
+    /// Share of road length of a class with live or blended data; a share that is not known is not told.
     pub fn coverage(&self, region: &str, road_class: &str, ratio: Option<f64>) {
         self.set_or_forget(Metric::SegmentCoverageRatio, &[region, road_class], ratio);
     }
@@ -457,17 +442,9 @@ impl Metrics {
             .observe(&[kind], delay.as_secs_f64());
     }
 
-    /// An attempt to hand alerts to a receiver.
-    pub fn alert_delivery(&self, sink: &str, delivered: bool) {
-        self.of(Metric::AlertDeliveryAttempts).add(&[sink], 1);
-        self.of(Metric::AlertDeliveryFailures)
-            .add(&[sink], u64::from(!delivered));
-    }
-
-    /// Messages that a sink wrote and could not write.
-    pub fn sink_wrote(&self, sink: &str, written: u64, failed: u64) {
+    /// Messages that a sink wrote.
+    pub fn sink_wrote(&self, sink: &str, written: u64) {
         self.of(Metric::SinkRecords).add(&[sink], written);
-        self.of(Metric::SinkFailures).add(&[sink], failed);
     }
 
     /// Rejected records written out as samples. `reason` is one of [`REASONS`].
@@ -596,23 +573,22 @@ mod tests {
         let m = Metrics::new(10_000);
         let t = EventTime::from_ms(1_773_037_799_785);
         let d = Duration::from_millis(20);
-        m.config_read(true, t);
         m.records_read("probes", "json", 10, 1380);
         m.rejected("probes", "late", 2);
         m.late("probes", 3, 2);
         m.last_event("probes", t);
         m.watermark("probes", t.plus_ms(-30_000));
         m.stage_ran(Stage::Ingest, t, d);
-        m.queue_depth(Stage::Locate, 4);
+        m.queue_depth(4);
         m.lag("traffic.probe.position.v1", 3, 17, Some(d));
         m.rebalanced();
-        m.commit_failed();
+        m.commits_failed(1);
         m.matched("matched", 9);
-        m.match_distance(4_200);
-        m.event_delay("probes", d);
-        m.end_to_end(d);
+        m.match_distances(&[4_200]);
+        m.event_delay("probes", d, 2);
+        m.end_to_end(d, 1);
         m.vehicles_active("probes", 12);
-        m.segments_by_basis(1, 2, 3, 4);
+        m.segments_by_basis(&[(Basis::Live, 1), (Basis::None, 4)]);
         m.coverage("centre", "primary", Some(0.5));
         m.region_index("centre", "gbt33171-2016", Some(5.4), Some(1.6));
         m.region_speed("centre", "primary", Some(8.3));
@@ -621,8 +597,7 @@ mod tests {
         m.alerts_active(&BTreeMap::from([(("queue", "major"), 2)]));
         m.alert_transition("queue", "opened");
         m.alert_detected("queue", Duration::from_secs(90));
-        m.alert_delivery("webhook", false);
-        m.sink_wrote("kafka", 5, 1);
+        m.sink_wrote("kafka", 5);
         m.dead_letters("probes", "decode", 1);
         m.http_request("/api/v1/segments", "GET", 200, d);
         m.stream_opened();
@@ -650,7 +625,7 @@ mod tests {
         assert!(text.contains("viaflux_watermark_timestamp_seconds{source=\"probes\"} 1773037769.785"));
         assert!(text.contains("viaflux_match_distance_meters_bucket{le=\"5\"} 1"));
         assert!(text.contains("viaflux_match_distance_meters_bucket{le=\"2\"} 0"));
-        assert!(text.contains("viaflux_alert_delivery_failures_total{sink=\"webhook\"} 1"));
+        assert!(text.contains("viaflux_event_delay_seconds_count{source=\"probes\"} 2"));
         assert!(text.contains("viaflux_stream_clients 1"));
     }
 

@@ -217,11 +217,16 @@ impl Family {
 
     /// Observes a value in a histogram; what is not finite is left out.
     pub fn observe(&self, labels: &[&str], value: f64) {
-        if !value.is_finite() {
-            return;
-        }
+        self.observe_all(labels, [value]);
+    }
+
+    /// Observes many values of one series, which is looked up once.
+    pub fn observe_all(&self, labels: &[&str], values: impl IntoIterator<Item = f64>) {
         match self.series(labels) {
-            Some(Series::Histogram(h)) => h.observe(value),
+            Some(Series::Histogram(h)) => {
+                let finite = values.into_iter().filter(|v| v.is_finite());
+                finite.for_each(|value| h.observe(value));
+            }
             Some(_) => debug_assert!(false, "{} is no histogram", self.name),
             None => {}
         }

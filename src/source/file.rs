@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::engine::{Batch, LogIndex, Record};
-use crate::ingest::Format;
+use crate::ingest::{FieldMapping, Format};
 use crate::units::EventTime;
 
 /// Records of one batch. Fixed: what a batch holds never depends on timing.
@@ -146,18 +146,18 @@ impl std::fmt::Debug for FileInput {
 }
 
 impl FileInput {
-    /// Opens a file. Of a CSV file the first line names the columns.
+    /// Opens a file of records of `mapping`. Of a CSV file the first line names the columns.
     ///
     /// # Errors
     /// [`FileError`] if it cannot be opened or read.
-    pub fn open(path: &Path, format: Format) -> Result<Self, FileError> {
+    pub fn open(path: &Path, mapping: &FieldMapping) -> Result<Self, FileError> {
         let waits = path.as_os_str() == "-"
             || std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir());
         let (mut header, mut number) = (None, 0);
-        let mut input = (format == Format::Csv || !waits)
+        let mut input = (mapping.format == Format::Csv || !waits)
             .then(|| open(path))
             .transpose()?;
-        if let (Format::Csv, Some(input)) = (format, &mut input) {
+        if let (Format::Csv, Some(input)) = (mapping.format, &mut input) {
             let mut line = Vec::new();
             number = 1;
             read_line(&mut **input, &mut line).map_err(|error| FileError {
@@ -167,6 +167,7 @@ impl FileInput {
             })?;
             let row = csv::ReaderBuilder::new()
                 .has_headers(false)
+                .delimiter(mapping.separator())
                 .from_reader(&line[..])
                 .records()
                 .next();

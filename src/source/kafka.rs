@@ -131,6 +131,8 @@ pub enum SourceEvent {
         /// Offset at which reading goes on.
         to: u64,
     },
+    /// So many commits of offsets failed since the last word of it; a notice says why.
+    CommitsFailed(u64),
     /// The source has stopped for good.
     Error(KafkaSourceError),
     /// Something an operator should know; the source goes on.

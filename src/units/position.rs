@@ -8,11 +8,13 @@ pub struct Position {
 }
 
 /// Why a pair of numbers is no position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// NaN or infinite.
+    #[error("a coordinate is no finite number")]
     NotFinite,
     /// Latitude beyond ±90 or longitude beyond ±180 degrees.
+    #[error("latitude beyond ±90 or longitude beyond ±180 degrees")]
     OutOfRange,
 }
 

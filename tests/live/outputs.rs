@@ -63,6 +63,20 @@ fn states_alerts_and_dead_letters_are_published_as_agreed() {
     }
     producer.flush(Duration::from_secs(30)).unwrap();
     live.has_read(city.records() + garbage.len() as u64, Duration::from_secs(30));
+    // What only a run on Kafka tells; the rest of the catalogue is looked for in service::telemetry.
+    for series in [
+        "viaflux_kafka_consumer_lag_records{",
+        "viaflux_queue_depth{stage=\"ingest\"}",
+        "viaflux_sink_records_total{sink=\"kafka\"}",
+        "viaflux_dlq_records_total{",
+        "viaflux_event_delay_seconds_count{",
+        "viaflux_heartbeat_timestamp_seconds{stage=\"publish\"}",
+    ] {
+        until(series, Duration::from_secs(15), || {
+            let (_, text) = live.probe("/metrics");
+            text.lines().any(|line| line.starts_with(series)).then_some(())
+        });
+    }
     let summary = live.terminate();
 
     let read = |topic: &str| broker.read(&[topic], city.path());

@@ -66,6 +66,15 @@ impl ConfigError {
         }
     }
 
+    /// Line and column of a fault in the file, both from 1, if it stands there.
+    pub fn location(&self, problem: &Problem) -> Option<(usize, usize)> {
+        let (Place::File(span), Some((_, text))) = (&problem.place, &self.file) else {
+            return None;
+        };
+        let at = Location::of(text, span.start);
+        Some((at.line, at.column))
+    }
+
     /// The faults.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

@@ -8,6 +8,7 @@ use toml::Value;
 use super::model::Config;
 use super::schema::{json_schema, limits, range_text, types};
 use super::source::{Source, preset_names};
+use crate::ingest::{Feed, Field, FieldMapping};
 
 /// What `docs/config.md` says: every key with its type, range, default and meaning.
 pub fn document() -> String {
@@ -23,7 +24,7 @@ pub fn document() -> String {
          as TOML where it is TOML (`[\"a:9092\", \"b:9092\"]`), else as text.\n\
          - **Flags** override both.\n\
          - **Secrets** come by `*_file` keys or by the environment, never in the file.\n\
-         - **Exit code:** 78 if the configuration is bad; every fault is shown with file, line and column.\n\
+         - **Exit code:** 78 if the configuration is bad; every fault is shown with its file, line and column.\n\
          - **Results:** the keys marked ● can change results and enter `config_hash`.\n",
     );
     let defaults =
@@ -42,7 +43,53 @@ pub fn document() -> String {
             .collect::<Vec<_>>()
             .join(", ")
     );
+    fields(&mut out);
     out
+}
+
+/// The table of our fields, from the code that reads them.
+fn fields(out: &mut String) {
+    out.push_str(
+        "\n### Fields of a record\n\n\
+         What a record may say. `✓` stands for required, `·` for possible; a sensor's record needs `interval` or \
+         `interval_start`, and one of `speed`, `count`, `volume`, `occupancy`. A position of a sensor is needed \
+         where `map.sensors` does not know it. A unit other than those named here is refused.\n\n\
+         | field | probe | sensor | without a unit | units | in our own shape (`viaflux`) |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for field in Field::ALL {
+        let of = |feed| match field.is_of(feed) {
+            true if FieldMapping::required(feed).contains(&field) => "✓",
+            true => "·",
+            false => "–",
+        };
+        let own = |feed| {
+            FieldMapping::viaflux(feed)
+                .fields
+                .get(&field)
+                .map(|at| format!("`{}`", at.path))
+        };
+        let mut paths: Vec<String> = [Feed::Probe, Feed::Sensor].into_iter().filter_map(own).collect();
+        paths.dedup();
+        let (unit, others) = field.units();
+        if paths.is_empty() {
+            paths.push("–".to_owned());
+        }
+        let others: Vec<String> = others.iter().map(|u| format!("`{u}`")).collect();
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {unit} | {} | {} |",
+            field.label(),
+            of(Feed::Probe),
+            of(Feed::Sensor),
+            if others.is_empty() {
+                "–".to_owned()
+            } else {
+                others.join(", ")
+            },
+            paths.join(", ")
+        );
+    }
 }
 
 /// Whether a key is in `config_hash`.
@@ -55,6 +102,7 @@ fn changes_results(path: &[String]) -> bool {
                 "id",
                 "preset",
                 "format",
+                "separator",
                 "fields",
                 "datum",
                 "allowed_lateness_s",
@@ -252,9 +300,9 @@ fn sample(key: &str) -> &'static str {
         "sensors" => "\"sensors.json\"",
         "regions" => "\"regions.geojson\"",
         "corridors" => "\"corridors.geojson\"",
-        "file" => "\"viaflux.baseline\"",
         "path" => "\"out\"",
-        "format" => "\"json\"",
+        "format" => "\"csv\"",
+        "separator" => "\";\"",
         "datum" => "\"wgs84\"",
         "allowed_lateness_s" => "15",
         "max_future_s" => "60",

@@ -9,8 +9,8 @@ impl Config {
     /// `blake3:<64 hex digits>`.
     ///
     /// In it: the stages' settings, the profile, and of each source its name, feed, format, fields, datum and
-    /// time guards. Not in it: listeners, log, brokers, topics, sinks, threads, and where files lie; maps,
-    /// sites and baselines have versions of their own.
+    /// time guards. Not in it: listeners, log, brokers, topics, sinks, threads, and where files lie; maps
+    /// and sites have versions of their own.
     pub fn hash(&self) -> String {
         let sources: Vec<Value> = self
             .source

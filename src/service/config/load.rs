@@ -223,16 +223,47 @@ impl Reader {
         );
     }
 
+    fn problem(&self, fault: Fault) -> Problem {
+        Problem {
+            key: key_name(&fault.path),
+            place: self.places.of_fault(&fault),
+            message: fault.message,
+            remedy: fault.remedy,
+        }
+    }
+
+    /// What contradicts itself in the parts of the configuration that have none of `faults`: so that a mistyped key
+    /// hides nothing elsewhere.
+    fn faults_beside(&self, faults: &[Path]) -> Vec<Problem> {
+        // A section, or an item of a list, as long as it takes to judge it by itself.
+        let part = |path: &Path| {
+            let item = path.get(1).is_some_and(|second| second.parse::<usize>().is_ok());
+            path.iter().take(1 + usize::from(item)).cloned().collect::<Path>()
+        };
+        let mut tree = self.tree.clone();
+        for fault in faults {
+            remove(&mut tree, fault);
+        }
+        let Ok(config) = Config::deserialize(tree) else {
+            return Vec::new();
+        };
+        let from_file = |path: &[String]| matches!(self.places.of(path), Place::File(_));
+        validate::faults(&config, from_file)
+            .into_iter()
+            .filter(|fault| !faults.iter().any(|f| part(f) == part(&fault.path)))
+            .map(|fault| self.problem(fault))
+            .collect()
+    }
+
     fn finish(mut self, source: Option<(String, String)>) -> Result<Loaded, ConfigError> {
+        let mut faults = Vec::new();
         for fault in schema::check(&self.tree) {
-            self.problems.push(Problem {
-                key: key_name(&fault.path),
-                place: self.places.of_fault(&fault),
-                message: fault.message,
-                remedy: fault.remedy,
-            });
+            faults.push(fault.path.clone());
+            self.problems.push(self.problem(fault));
         }
         if !self.problems.is_empty() {
+            let more = self.faults_beside(&faults);
+            self.problems.extend(more);
             return Err(ConfigError::new(source, self.problems));
         }
         let config = match Config::deserialize(self.tree.clone()) {
@@ -253,12 +284,7 @@ impl Reader {
         let from_file = |path: &[String]| matches!(self.places.of(path), Place::File(_));
         let problems: Vec<Problem> = validate::faults(&config, from_file)
             .into_iter()
-            .map(|fault| Problem {
-                key: key_name(&fault.path),
-                place: self.places.of_fault(&fault),
-                message: fault.message,
-                remedy: fault.remedy,
-            })
+            .map(|fault| self.problem(fault))
             .collect();
         if !problems.is_empty() {
             return Err(ConfigError::new(source, problems));
@@ -272,6 +298,27 @@ impl Reader {
             file: source.map(|(name, _)| name),
             places: self.places,
         })
+    }
+}
+
+/// Takes a key out, so that its default stands there; an item of a list stays.
+fn remove(tree: &mut Value, path: &[String]) {
+    match (tree, path) {
+        (Value::Table(table), [last]) => {
+            table.remove(last);
+        }
+        (Value::Table(table), [first, rest @ ..]) => {
+            if let Some(inner) = table.get_mut(first) {
+                remove(inner, rest);
+            }
+        }
+        (Value::Array(items), [first, rest @ ..]) => {
+            let item = first.parse::<usize>().ok().and_then(|i| items.get_mut(i));
+            if let Some(inner) = item {
+                remove(inner, rest);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -400,6 +447,34 @@ mod tests {
     fn nothing_given_is_the_default() {
         assert_eq!(load(None, env(&[]), &[]).unwrap().config, Config::default());
         assert_eq!(read("", &[], &[]).unwrap().config, Config::default());
+    }
+
+    #[test]
+    fn a_mistyped_key_hides_no_fault_elsewhere() {
+        let text = "[server]\nlisen = 'x'\n[aggregate]\npane_s = 60\nwindow_s = 90\n\
+                    [[source]]\npreset = 'viaflux'\n[source.fields]\nlattitude = 'y'\n\
+                    [[source]]\nid = 'b'\nkind = 'file'\n[log]\nlevel = 'infoo'\n";
+        let told = read(text, &[], &[]).unwrap_err();
+        for part in [
+            "unknown key `server.lisen`",
+            "unknown key `source[0].fields.lattitude`",
+            "no multiple of `pane_s`",
+            "`source[1]` is of kind `file` but names no `path`",
+            "`infoo`, which is no level",
+        ] {
+            assert!(told.contains(part), "{part}:\n{told}");
+        }
+        for level in [
+            "warn",
+            "info,viaflux::engine=debug",
+            "viaflux=trace,rdkafka=off",
+            "off",
+        ] {
+            let loaded = read(&format!("[log]\nlevel = '{level}'"), &[], &[]);
+            assert!(loaded.is_ok(), "{level}: {}", loaded.unwrap_err());
+        }
+        let told = read("[baseline]\nfile = 'b'", &[], &[]).unwrap_err();
+        assert!(told.contains("unknown key `baseline`"), "{told}");
     }
 
     #[test]

@@ -24,8 +24,6 @@ pub struct Config {
     pub assess: assess::Settings,
     /// What is told, and when.
     pub publish: publish::Settings,
-    /// Free-flow and typical speeds.
-    pub baseline: Baseline,
     /// Level scale and congestion index.
     pub profile: Profile,
     /// Where records come from, in order.
@@ -53,7 +51,6 @@ impl Default for Config {
             aggregate: aggregate::Settings::default(),
             assess: assess::Settings::default(),
             publish: publish::Settings::default(),
-            baseline: Baseline::default(),
             profile: Profile::default(),
             source: vec![Source::probes(), Source::sensors()],
             sink: vec![Sink::default()],
@@ -89,15 +86,6 @@ impl Default for Map {
             corridors: None,
         }
     }
-}
-
-/// Free-flow and typical speeds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Baseline {
-    /// Baseline file, made by `viaflux baseline build`. Without it free flow is the map's prior and there
-    /// are no typical speeds.
-    pub file: Option<PathBuf>,
 }
 
 /// Level scale and congestion index.

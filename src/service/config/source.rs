@@ -42,8 +42,11 @@ pub struct Source {
     /// Shape of its records: `viaflux`, `traccar`, `hfp`, `simulated-city`. With neither preset nor fields:
     /// `viaflux`.
     pub preset: Option<String>,
-    /// Encoding; the preset's if absent.
+    /// Encoding; if absent that of the files' names (`.csv`, `.csv.gz`, `.csv.zst`), else the preset's.
     pub format: Option<Format>,
+    /// What stands between the columns of a CSV row: one ASCII character such as `;` or a tab.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separator: Option<char>,
     /// Datum of its positions; the preset's if absent.
     pub datum: Option<Datum>,
     /// How far behind the greatest event time a record is still taken; `[ingest]`'s if absent.
@@ -80,6 +83,7 @@ impl Default for Source {
             paths: Vec::new(),
             preset: None,
             format: None,
+            separator: None,
             datum: None,
             allowed_lateness_s: None,
             max_future_s: None,
@@ -134,11 +138,32 @@ impl Source {
             .collect()
     }
 
+    /// Whether its files are CSV by their names.
+    fn named_csv(&self) -> Result<bool, (&'static str, String)> {
+        let files = self.files();
+        let of = |path: &&Path| {
+            let name = path.to_string_lossy().to_ascii_lowercase();
+            let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
+            plain.ends_with(".csv") || plain.ends_with(".tsv")
+        };
+        match files.iter().filter(|path| of(path)).count() {
+            0 => Ok(false),
+            n if n == files.len() => Ok(true),
+            _ => Err((
+                "format",
+                "some of its files are CSV by their names, some are not; make two sources of them, or say \
+                 `format`"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// How its records are decoded: the preset (if any) with the source's own keys over it.
     ///
     /// # Errors
     /// The key (within the source) and what is wrong: an unknown preset, one without this feed, a required
-    /// field that nothing fills, a CSV column written as a JSON pointer.
+    /// field that nothing fills, a field of the other feed, a unit that does not fit its field, a CSV column written
+    /// as a JSON pointer, a separator that is none.
     pub fn mapping(&self) -> Result<FieldMapping, (&'static str, String)> {
         let name = match &self.preset {
             Some(name) => Some(name.as_str()),
@@ -150,14 +175,48 @@ impl Source {
             None => FieldMapping {
                 feed: self.feed,
                 format: Format::default(),
+                separator: None,
                 datum: Datum::default(),
                 fields: BTreeMap::new(),
             },
         };
-        mapping.format = self.format.unwrap_or(mapping.format);
+        mapping.format = self.format.unwrap_or(match self.named_csv()? {
+            true => Format::Csv,
+            false => mapping.format,
+        });
+        if let Some(separator) = self.separator {
+            if mapping.format != Format::Csv {
+                let text = "only the columns of a CSV row have a separator".to_owned();
+                return Err(("separator", text));
+            }
+            if !separator.is_ascii() || separator.is_ascii_alphanumeric() || "\"\r\n".contains(separator) {
+                let text = format!("{separator:?} cannot separate columns; use `,`, `;`, `|` or a tab");
+                return Err(("separator", text));
+            }
+            mapping.separator = (separator != ',').then_some(separator);
+        }
         mapping.datum = self.datum.unwrap_or(mapping.datum);
         for (field, entry) in &self.fields {
             mapping.fields.insert(*field, entry.resolve());
+        }
+        for (field, at) in &mapping.fields {
+            if !field.is_of(self.feed) {
+                let text = format!("`{}` is no field of a {} feed", word(field), word(&self.feed));
+                return Err(("fields", text));
+            }
+            if let Some(unit) = at.unit.as_ref().filter(|unit| !field.takes(unit)) {
+                let (own, known) = field.units();
+                let known = match known {
+                    [] => format!("it has no other than {own}"),
+                    known => format!("use {}, or none: {own}", known.join(", ")),
+                };
+                let text = format!(
+                    "`{}` cannot have the unit `{}`; {known}",
+                    word(field),
+                    unit.label()
+                );
+                return Err(("fields", text));
+            }
         }
         if mapping.format == Format::Csv
             && let Some((field, at)) = mapping.fields.iter().find(|(_, at)| at.path.starts_with('/'))
@@ -202,7 +261,7 @@ fn word(value: &impl Serialize) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FieldEntry {
-    /// JSON pointer (`/position/latitude`), top-level member or CSV column.
+    /// JSON pointer (`/position/latitude`, `/axles/0/load`), top-level member or CSV column.
     Path(String),
     /// The same, with the unit of the value.
     WithUnit(PathAndUnit),
@@ -437,6 +496,7 @@ pub fn preset(name: &str, feed: Feed) -> Result<FieldMapping, String> {
     Ok(FieldMapping {
         feed,
         format: shape.format,
+        separator: None,
         datum: shape.datum,
         fields: shape
             .fields
@@ -491,6 +551,35 @@ mod tests {
     }
 
     #[test]
+    fn files_are_csv_by_their_names() {
+        let source = |text: &str| toml::from_str::<Source>(text).unwrap().mapping();
+        for name in ["a.csv", "b.CSV.gz", "c.csv.zst"] {
+            let mapping = source(&format!("path = '{name}'")).unwrap();
+            assert_eq!((mapping.format, mapping.separator()), (Format::Csv, b','));
+        }
+        assert_eq!(source("path = 'a.ndjson'").unwrap().format, Format::Json);
+        assert_eq!(
+            source("path = 'a.csv'\nformat = 'json'").unwrap().format,
+            Format::Json
+        );
+        assert_eq!(
+            source("path = 'a.csv'\nseparator = ';'").unwrap().separator(),
+            b';'
+        );
+        assert_eq!(source("paths = ['a.csv', 'b.ndjson']").unwrap_err().0, "format");
+        assert_eq!(source("separator = ';'").unwrap_err().0, "separator");
+        assert_eq!(
+            source("path = 'a.csv'\nseparator = 'x'").unwrap_err().0,
+            "separator"
+        );
+        // What is the default has one hash, written or not.
+        assert_eq!(
+            source("path = 'a.csv'\nseparator = ','"),
+            source("path = 'a.csv'")
+        );
+    }
+
+    #[test]
     fn own_fields_lie_over_the_preset() {
         let source: Source = toml::from_str(
             r#"
@@ -521,6 +610,19 @@ mod tests {
         let (key, text) = source.mapping().unwrap_err();
         assert_eq!(key, "fields");
         assert!(text.contains("`event_time`"), "{text}");
+        for (text, part) in [
+            (
+                "speed = { path = 'v', unit = 'mph' }\nevent_time = { path = 't', unit = 'mph' }",
+                "`event_time` cannot have the unit `mph`",
+            ),
+            ("heading = { path = 'h', unit = 's' }", "degrees clockwise"),
+            ("lat = { path = 'y', unit = 'kph' }", "use e7, e6"),
+            ("occupancy = 'o'", "no field of a probe feed"),
+        ] {
+            let source: Source = toml::from_str(&format!("preset = 'viaflux'\n[fields]\n{text}")).unwrap();
+            let (key, told) = source.mapping().unwrap_err();
+            assert!(key == "fields" && told.contains(part), "{told}");
+        }
         let csv: Source = toml::from_str("format = 'csv'\npreset = 'traccar'").unwrap();
         assert!(csv.mapping().unwrap_err().1.contains("JSON pointer"));
     }

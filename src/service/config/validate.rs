@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::model::{Config, SinkKind};
 use super::schema::{Fault, key_name};
 use super::source::SourceKind;
+use crate::sink::http::is_host_name;
 
 /// Least and greatest sensible value of the stages' numbers, by full key. Beyond them a value is a slip of
 /// the pen (a unit, a zero too many), or the method no longer holds.
@@ -125,7 +126,18 @@ pub(super) fn faults(config: &Config, from_file: impl Fn(&[String]) -> bool) -> 
             "the default is \"gbt33171-2016\"",
         );
     }
-    if let Err(e) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
+    // A directive that is no level is the name of a target, with all its lines: rarely what was meant.
+    let bare = |d: &&str| !d.contains(['=', '[']) && !d.contains("::") && !d.starts_with("viaflux");
+    let mut directives = config.log.level.split(',').map(str::trim);
+    if let Some(word) =
+        directives.find(|d| bare(d) && d.parse::<tracing_subscriber::filter::LevelFilter>().is_err())
+    {
+        found.add(
+            "log.level",
+            format!("`log.level` holds `{word}`, which is no level"),
+            "levels are error, warn, info, debug, trace and off; for one part \"info,viaflux::engine=debug\"",
+        );
+    } else if let Err(e) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
         found.add(
             "log.level",
             format!("`log.level` is no filter: {e}"),
@@ -322,15 +334,24 @@ fn listeners(config: &Config, found: &mut Faults) {
             &config.server.listen,
             &config.server.bearer_token_file,
             config.server.allow_anonymous,
+            &config.server.hosts,
         ),
         (
             "admin",
             &config.admin.listen,
             &config.admin.bearer_token_file,
             config.admin.allow_anonymous,
+            &config.admin.hosts,
         ),
     ];
-    for (section, listen, token, anonymous) in open {
+    for (section, listen, token, anonymous, hosts) in open {
+        for (i, host) in hosts.iter().enumerate().filter(|(_, h)| !is_host_name(h)) {
+            found.add(
+                &format!("{section}.hosts.{i}"),
+                format!("{host:?} is no host name"),
+                "write the name alone, without scheme and port, such as \"traffic.example.org\"",
+            );
+        }
         let key = format!("{section}.listen");
         match is_loopback(listen) {
             None => found.add(
@@ -505,6 +526,7 @@ mod tests {
             ("[assess.alert]\nopen_of_min = [5, 4]\n", "1 ≤ m ≤ n"),
             ("[server]\nlisten = '0.0.0.0:80'\n", "server.bearer_token_file"),
             ("[admin]\nlisten = '127.0.0.1:8080'\n", "a listener each"),
+            ("[server]\nhosts = ['a.example:80']\n", "no host name"),
             ("[server]\nlisten = 'here'\n", "no address with a port"),
             ("[kafka]\nbrokers = ['localhost']\n", "no broker"),
             (

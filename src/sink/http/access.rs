@@ -1,9 +1,11 @@
-//! Who may reach a listener: the rule for addresses, and the bearer token.
+//! Who may reach a listener: the rule for addresses, the bearer token, and the names it answers to.
 
 use std::fmt;
 use std::fs;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+
+use axum::http::{HeaderMap, Uri, header};
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,16 @@ pub enum ServeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An entry of `hosts` that no request could match.
+    #[error(
+        "{key} holds \"{host}\", which is no host name; write the name alone, such as traffic.example.org"
+    )]
+    HostName {
+        /// Configuration key.
+        key: String,
+        /// The entry.
+        host: String,
+    },
     /// No thread or reactor could be had.
     #[error("cannot start the HTTP threads: {0}")]
     Runtime(std::io::Error),
@@ -112,6 +124,98 @@ impl Token {
         });
         shown.is_some_and(|token| blake3::hash(token.trim_ascii()) == self.0)
     }
+}
+
+/// The host names that a listener answers to.
+///
+/// A page from elsewhere may point its own name at this machine (DNS rebinding); the browser then lets it read
+/// whatever needs no token. Its requests still carry that name as `Host`, which is how they are told apart. An
+/// address instead of a name cannot be pointed anywhere, so addresses always pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hosts {
+    // None admits every name.
+    names: Option<Vec<String>>,
+    section: &'static str,
+}
+
+impl Hosts {
+    /// The rule for a listener at `listen`: with a token, every name; with names in `configured`, these; else,
+    /// where only `listen` being loopback keeps others out, the names of this machine. `localhost`, what is
+    /// below it, and the host of `listen` are always admitted.
+    ///
+    /// # Errors
+    /// [`ServeError::HostName`] for an entry with a scheme, a port, a path or white space.
+    pub(super) fn new(
+        section: &'static str,
+        listen: &str,
+        bound: SocketAddr,
+        configured: &[String],
+        has_token: bool,
+        allow_anonymous: bool,
+    ) -> Result<Self, ServeError> {
+        let mut names = Vec::with_capacity(configured.len() + 1);
+        for host in configured {
+            if !is_host_name(host) {
+                return Err(ServeError::HostName {
+                    key: format!("{section}.hosts"),
+                    host: host.clone(),
+                });
+            }
+            names.push(plain(host));
+        }
+        let loopback = bound.ip().to_canonical().is_loopback();
+        let asked = !has_token && (!configured.is_empty() || (loopback && !allow_anonymous));
+        names.push(plain(without_port(listen)));
+        Ok(Self {
+            names: asked.then_some(names),
+            section,
+        })
+    }
+
+    /// Why a request for this host is refused, `None` if it is not. No browser leaves the host out, so a
+    /// request without one is no page's.
+    pub(super) fn refuse(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+        let names = self.names.as_ref()?;
+        let shown = match (uri.host(), headers.get(header::HOST)) {
+            (Some(host), _) => plain(host),
+            // A value that is no text stays a name that nothing has.
+            (None, Some(value)) => plain(without_port(value.to_str().unwrap_or("?"))),
+            (None, None) => return None,
+        };
+        let admitted = shown.parse::<IpAddr>().is_ok()
+            || shown == "localhost"
+            || shown.ends_with(".localhost")
+            || names.contains(&shown);
+        (!admitted).then(|| {
+            format!(
+                "this server does not answer to the name `{shown}`; if it should, add it to {}.hosts",
+                self.section
+            )
+        })
+    }
+}
+
+/// Whether `host` is a host name alone; international names stand in their ASCII form.
+pub(crate) fn is_host_name(host: &str) -> bool {
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+/// `host:port`, `[v6]:port` or `host` without the port.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    }
+}
+
+/// A host as it is compared: lower case, without the brackets of an address and the dot of the root.
+fn plain(host: &str) -> String {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    inner.unwrap_or(host).to_ascii_lowercase()
 }
 
 /// Resolves `listen` and checks that whoever can reach it may: loopback is always allowed, anything else
@@ -181,6 +285,90 @@ mod tests {
             error.contains("server.listen = \"8080\"") && error.contains("127.0.0.1:8080"),
             "{error}"
         );
+    }
+
+    fn hosts(listen: &str, bound: &str, configured: &[&str], token: bool, anonymous: bool) -> Hosts {
+        let configured: Vec<String> = configured.iter().map(|h| (*h).to_owned()).collect();
+        let bound = bound.parse().unwrap();
+        Hosts::new("server", listen, bound, &configured, token, anonymous).unwrap()
+    }
+
+    fn admits(hosts: &Hosts, host: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        hosts
+            .refuse(&Uri::from_static("/api/v1/status"), &headers)
+            .is_none()
+    }
+
+    #[test]
+    fn loopback_answers_to_its_own_names_only() {
+        let local = hosts("127.0.0.1:8080", "127.0.0.1:8080", &[], false, false);
+        for own in [
+            "127.0.0.1:8080",
+            "localhost:8080",
+            "LocalHost.",
+            "demo.localhost",
+            "[::1]:8080",
+            "[::1]",
+            "10.1.2.3:9000",
+        ] {
+            assert!(admits(&local, own), "{own}");
+        }
+        for other in [
+            "rebound.example:8080",
+            "localhost.example",
+            "127.0.0.1.example",
+            "",
+            "[::1",
+        ] {
+            assert!(!admits(&local, other), "{other}");
+        }
+        assert_eq!(local.refuse(&Uri::from_static("/"), &HeaderMap::new()), None);
+        let absolute = Uri::from_static("http://rebound.example/api/v1/status");
+        let reason = local.refuse(&absolute, &HeaderMap::new()).unwrap();
+        assert!(
+            reason.contains("rebound.example") && reason.contains("server.hosts"),
+            "{reason}"
+        );
+        let named = hosts("desk.example:80", "127.0.0.1:80", &[], false, false);
+        assert!(admits(&named, "desk.example") && !admits(&named, "other.example"));
+    }
+
+    #[test]
+    fn configured_names_a_token_and_anonymous_callers_widen_it() {
+        let proxied = hosts(
+            "127.0.0.1:80",
+            "127.0.0.1:80",
+            &["Traffic.example.org"],
+            false,
+            true,
+        );
+        assert!(admits(&proxied, "traffic.example.org:443") && !admits(&proxied, "other.example"));
+        assert!(admits(
+            &hosts("127.0.0.1:80", "127.0.0.1:80", &["a.b"], true, false),
+            "any.example"
+        ));
+        assert!(admits(
+            &hosts("127.0.0.1:80", "127.0.0.1:80", &[], false, true),
+            "any.example"
+        ));
+        assert!(admits(
+            &hosts("0.0.0.0:80", "0.0.0.0:80", &[], false, true),
+            "any.example"
+        ));
+        for bad in [
+            "",
+            "traffic.example.org:443",
+            "https://traffic.example.org",
+            "a b",
+            "*",
+        ] {
+            let bound = "127.0.0.1:80".parse().unwrap();
+            let error = Hosts::new("admin", "127.0.0.1:80", bound, &[bad.to_owned()], false, false);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("admin.hosts") && error.contains(bad), "{error}");
+        }
     }
 
     fn token(text: &str) -> Result<Token, ServeError> {

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::access::Token;
+use super::access::{Hosts, Token};
 use super::health::{Check, Health};
 use super::problem::Problem;
 use super::public::unauthorized;
@@ -19,11 +20,23 @@ use crate::sink::prometheus::CONTENT_TYPE;
 #[derive(Debug)]
 struct Admin {
     token: Option<Token>,
+    hosts: Hosts,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 }
 
-pub(super) fn router(token: Option<Token>, metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+pub(super) fn router(
+    token: Option<Token>,
+    hosts: Hosts,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+) -> Router {
+    let admin = Arc::new(Admin {
+        token,
+        hosts,
+        metrics,
+        health,
+    });
     Router::new()
         .route("/metrics", get(exposition))
         .route("/livez", get(livez))
@@ -35,11 +48,16 @@ pub(super) fn router(token: Option<Token>, metrics: Arc<Metrics>, health: Arc<He
                 uri.path()
             ))
         })
-        .with_state(Arc::new(Admin {
-            token,
-            metrics,
-            health,
-        }))
+        .layer(from_fn_with_state(Arc::clone(&admin), named))
+        .with_state(admin)
+}
+
+/// Refuses names that are not this listener's.
+async fn named(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    match admin.hosts.refuse(request.uri(), request.headers()) {
+        Some(reason) => Problem::new(StatusCode::MISDIRECTED_REQUEST, reason).into_response(),
+        None => next.run(request).await,
+    }
 }
 
 async fn exposition(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<Response, Problem> {

@@ -117,7 +117,7 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     /// Segments by basis of their state.
     pub segments_by_basis: BTreeMap<String, u64>,
-    /// Share of road length with live data, 0 to 1.
+    /// Share of road length with live or blended data, 0 to 1.
     pub coverage_ratio: Option<f64>,
 }
 

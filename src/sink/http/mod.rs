@@ -38,7 +38,8 @@ pub use health::{Check, Health};
 pub use openapi::openapi;
 pub use roads::{Credited, Roads};
 
-use access::Token;
+pub(crate) use access::is_host_name;
+use access::{Hosts, Token};
 use connection::{Bounds, Doors};
 
 use crate::sink::metrics::Metrics;
@@ -53,6 +54,9 @@ pub struct ServerSettings {
     pub bearer_token_file: Option<PathBuf>,
     /// Serve anyone who can reach the address.
     pub allow_anonymous: bool,
+    /// Host names, beside `localhost`, addresses and that of `listen`, under which a listener without a token
+    /// answers; needed behind a proxy. Where it is empty, only a loopback listener without `allow_anonymous` asks.
+    pub hosts: Vec<String>,
     /// Most connections open at once; others wait.
     #[schemars(range(min = 1, max = 100_000))]
     pub connections_max: u32,
@@ -79,6 +83,7 @@ impl Default for ServerSettings {
             listen: "127.0.0.1:8080".to_owned(),
             bearer_token_file: None,
             allow_anonymous: false,
+            hosts: Vec::new(),
             connections_max: 1024,
             connections_per_peer_max: 512,
             stream_clients_max: 256,
@@ -98,6 +103,9 @@ pub struct AdminSettings {
     pub bearer_token_file: Option<PathBuf>,
     /// Serve anyone who can reach the address.
     pub allow_anonymous: bool,
+    /// Host names, beside `localhost`, addresses and that of `listen`, under which a listener without a token
+    /// answers; needed behind a proxy. Where it is empty, only a loopback listener without `allow_anonymous` asks.
+    pub hosts: Vec<String>,
 }
 
 impl Default for AdminSettings {
@@ -106,6 +114,7 @@ impl Default for AdminSettings {
             listen: "127.0.0.1:9470".to_owned(),
             bearer_token_file: None,
             allow_anonymous: false,
+            hosts: Vec::new(),
         }
     }
 }
@@ -162,8 +171,8 @@ impl Drop for Handle {
 /// Opens both listeners and serves them on threads of their own.
 ///
 /// # Errors
-/// [`ServeError`] if an address is none, may not be opened, is in use or is refused, or if a token file cannot
-/// be used. Nothing is open then.
+/// [`ServeError`] if an address is none, may not be opened, is in use or is refused, if a token file cannot be
+/// used, or if a host name is none. Nothing is open then.
 pub fn serve(
     public: &ServerSettings,
     admin: &AdminSettings,
@@ -197,16 +206,34 @@ pub fn serve(
     let public_address = local("server", &public.listen, &public_listener)?;
     let admin_address = local("admin", &admin.listen, &admin_listener)?;
 
+    let public_hosts = Hosts::new(
+        "server",
+        &public.listen,
+        public_address,
+        &public.hosts,
+        public_token.is_some(),
+        public.allow_anonymous,
+    )?;
+    let admin_hosts = Hosts::new(
+        "admin",
+        &admin.listen,
+        admin_address,
+        &admin.hosts,
+        admin_token.is_some(),
+        admin.allow_anonymous,
+    )?;
+
     let (stop, stopped) = watch::channel(None);
     let public_router = public::router(
         public,
         public_token,
+        public_hosts,
         board,
         Arc::clone(&metrics),
         Arc::clone(&health),
         stopped.clone(),
     );
-    let admin_router = admin::router(admin_token, metrics, health);
+    let admin_router = admin::router(admin_token, admin_hosts, metrics, health);
     let bounds = Bounds {
         connections_max: public.connections_max as usize,
         per_peer_max: public.connections_per_peer_max as usize,

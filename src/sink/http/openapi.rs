@@ -68,7 +68,8 @@ pub fn openapi() -> Value {
         "/api/v1/network",
         operation(
             "getNetwork",
-            "All segments of the map, once: properties segment_id, segment, road_class, name, length_m",
+            "All segments of the map, once: properties segment_id, segment, road_class, name, length_m, \
+             and from_street and to_street, the next other streets behind and ahead",
             &[],
             &collection("The map; its ETag is the map's version"),
             &["304", "400"],

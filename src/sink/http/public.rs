@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{MatchedPath, Path, Query, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use super::ServerSettings;
-use super::access::Token;
+use super::access::{Hosts, Token};
 use super::board::{Board, LEVELS, Snapshot};
 use super::health::Health;
 use super::openapi::openapi;
@@ -43,6 +44,9 @@ const URL_BYTES_MAX: usize = 2_048;
 const BODY_BYTES_MAX: u64 = 1_024;
 /// Answers that take long to build, at once.
 const LARGE_ANSWERS_MAX: usize = 2;
+/// Form of the map's answer, raised when its properties change: a copy that a browser keeps of another form of
+/// the same map is not current.
+const NETWORK_FORM: u32 = 2;
 /// Search radius of `/nearest` in metres where the caller names none, and the largest.
 const RADIUS_M: (f64, f64) = (50.0, 500.0);
 
@@ -55,6 +59,7 @@ pub(super) struct App {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     token: Option<Token>,
+    hosts: Hosts,
     timeout: Duration,
     streams: Arc<Semaphore>,
     large: Arc<Semaphore>,
@@ -109,6 +114,7 @@ pub(super) fn api_paths() -> Vec<&'static str> {
 pub(super) fn router(
     settings: &ServerSettings,
     token: Option<Token>,
+    hosts: Hosts,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -119,6 +125,7 @@ pub(super) fn router(
         metrics,
         health,
         token,
+        hosts,
         timeout: Duration::from_secs(u64::from(settings.request_timeout_s)),
         streams: Arc::new(Semaphore::new(settings.stream_clients_max as usize)),
         large: Arc::new(Semaphore::new(LARGE_ANSWERS_MAX)),
@@ -207,6 +214,9 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 /// Why a request is not even looked at.
 fn refused(app: &App, request: &Request) -> Option<Problem> {
     let uri = request.uri();
+    if let Some(reason) = app.hosts.refuse(uri, request.headers()) {
+        return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, reason));
+    }
     let bytes = uri.path().len() + uri.query().map_or(0, str::len);
     if bytes > URL_BYTES_MAX {
         return Some(Problem::new(
@@ -247,6 +257,24 @@ pub(super) fn unauthorized(section: &str) -> Problem {
         ),
     )
     .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"viaflux\""))
+}
+
+/// The `{id}` of a path; what is no text in UTF-8 is answered with a problem like any other mistake.
+struct Id(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(e) => Err(Problem::bad_request(format!(
+                "the id in {} cannot be read ({}); write it percent-encoded in UTF-8",
+                parts.uri.path(),
+                e.body_text()
+            ))),
+        }
+    }
 }
 
 /// Parameters of a query, each known and given at most once.
@@ -401,14 +429,15 @@ async fn network(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> R
     Params::parse(&uri, &[])?;
     // Weak, since it stands for the plain and for the compressed form.
     let version = app.board.roads().version();
-    let tag = HeaderValue::from_str(&format!("W/\"{version}\"")).map_err(|_| {
+    let tag = format!("{version}-{NETWORK_FORM}");
+    let etag = HeaderValue::from_str(&format!("W/\"{tag}\"")).map_err(|_| {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the map's version is no header value",
         )
     })?;
     let common = [
-        (header::ETAG, tag),
+        (header::ETAG, etag),
         (
             header::CACHE_CONTROL,
             HeaderValue::from_static("private, no-cache"),
@@ -421,7 +450,7 @@ async fn network(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> R
         .is_some_and(|tags| {
             tags.split(',')
                 .map(str::trim)
-                .any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t).trim_matches('"') == version)
+                .any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t).trim_matches('"') == tag)
         });
     if known {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
@@ -552,7 +581,7 @@ async fn segments(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
     .await
 }
 
-async fn segment(State(app): State<Arc<App>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
+async fn segment(State(app): State<Arc<App>>, Id(id): Id, uri: Uri) -> Result<Response, Problem> {
     Params::parse(&uri, &[])?;
     let key: SegmentKey = id.parse().map_err(Problem::bad_request)?;
     let Some(i) = app.board.roads().find(key) else {
@@ -636,11 +665,7 @@ async fn corridors(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pr
     ))
 }
 
-async fn corridor(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn corridor(State(app): State<Arc<App>>, Id(id): Id, uri: Uri) -> Result<Response, Problem> {
     Params::parse(&uri, &[])?;
     match app.board.snapshot().corridors.get(&id) {
         Some((_, one)) => Ok(body(JSON, one.clone())),
@@ -661,7 +686,7 @@ async fn regions(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Prob
     ))
 }
 
-async fn region(State(app): State<Arc<App>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
+async fn region(State(app): State<Arc<App>>, Id(id): Id, uri: Uri) -> Result<Response, Problem> {
     Params::parse(&uri, &[])?;
     match app.board.snapshot().regions.get(&id) {
         Some((_, one)) => Ok(body(JSON, one.clone())),

@@ -170,10 +170,95 @@ pub(super) fn push_road(out: &mut String, roads: &dyn Roads, i: SegmentIndex) {
     );
 }
 
+/// Which streets a segment comes from and leads to, for people: seven ramps without a name are told apart by
+/// the streets at their ends, and a long street by its crossings.
+struct Ways<'a> {
+    roads: &'a dyn Roads,
+    // Segments by the node where they begin, and by the node where they end.
+    leaving: Vec<(u32, SegmentIndex)>,
+    arriving: Vec<(u32, SegmentIndex)>,
+}
+
+/// Which end of a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    From,
+    To,
+}
+
+impl<'a> Ways<'a> {
+    /// Segments walked along before the search ends: the next crossing of a city street is nearer.
+    const STEPS_MAX: usize = 12;
+    /// Metres of the same: a name from farther away would mislead.
+    const WALK_MAX_MM: u64 = 3_000_000;
+
+    fn new(roads: &'a dyn Roads) -> Self {
+        let by = |node: fn(&Segment) -> u32| {
+            let mut list: Vec<(u32, SegmentIndex)> =
+                (0..).zip(roads.segments()).map(|(i, s)| (node(s), i)).collect();
+            list.sort_unstable();
+            list
+        };
+        Self {
+            roads,
+            leaving: by(|s| s.from),
+            arriving: by(|s| s.to),
+        }
+    }
+
+    fn at(list: &[(u32, SegmentIndex)], node: u32) -> impl Iterator<Item = SegmentIndex> {
+        let first = list.partition_point(|(n, _)| *n < node);
+        list[first..]
+            .iter()
+            .take_while(move |(n, _)| *n == node)
+            .map(|(_, i)| *i)
+    }
+
+    /// Name of the first other street at an end of segment `i`: where several meet, the greatest class, then
+    /// the first name by code points. Where none does, the search goes on along the same street, or along the
+    /// only way on where it has no name. `None` if it ends without one.
+    fn street(&self, mut i: SegmentIndex, end: End) -> Option<&'a str> {
+        let roads = self.roads;
+        let segments = roads.segments();
+        let own = roads.name(i);
+        let mut walked: u64 = 0;
+        for _ in 0..Self::STEPS_MAX {
+            let here = &segments[i as usize];
+            let node = if end == End::To { here.to } else { here.from };
+            let others = || {
+                Self::at(&self.leaving, node)
+                    .chain(Self::at(&self.arriving, node))
+                    .filter(|j| *j != i && Some(*j) != here.twin)
+            };
+            let crossing = others()
+                .filter_map(|j| Some((segments[j as usize].class, roads.name(j)?)))
+                .filter(|(_, name)| Some(*name) != own)
+                .min();
+            if let Some((_, name)) = crossing {
+                return Some(name);
+            }
+            let onward = if end == End::To {
+                &self.leaving
+            } else {
+                &self.arriving
+            };
+            let mut ways = Self::at(onward, node).filter(|j| Some(*j) != here.twin && roads.name(*j) == own);
+            let next = ways.next()?;
+            walked += u64::from(segments[next as usize].length_mm);
+            if walked > Self::WALK_MAX_MM || (own.is_none() && ways.next().is_some()) {
+                return None;
+            }
+            i = next;
+        }
+        None
+    }
+}
+
 /// The whole map as a GeoJSON FeatureCollection.
 pub(super) fn network_geojson(roads: &dyn Roads) -> String {
     let segments = roads.segments();
-    let mut out = String::with_capacity(64 + segments.len() * 320);
+    let ways = Ways::new(roads);
+    let mut out = String::with_capacity(64 + segments.len() * 360);
     out.push_str("{\"type\":\"FeatureCollection\",\"map_version\":");
     push_string(&mut out, roads.version());
     out.push_str(",\"attribution\":");
@@ -188,11 +273,13 @@ pub(super) fn network_geojson(roads: &dyn Roads) -> String {
         let _ = write!(
             out,
             ",\"properties\":{{\"segment_id\":\"{}\",\"segment\":{i},\"road_class\":\"{}\",\"name\":{},\
-             \"length_m\":{:.1}}}}}",
+             \"length_m\":{:.1},\"from_street\":{},\"to_street\":{}}}}}",
             s.key,
             class_word(s.class),
             serde_json::Value::from(roads.name(i)),
-            f64::from(s.length_mm) / 1000.0
+            f64::from(s.length_mm) / 1000.0,
+            serde_json::Value::from(ways.street(i, End::From)),
+            serde_json::Value::from(ways.street(i, End::To)),
         );
     }
     out.push_str("]}");
@@ -231,6 +318,100 @@ mod tests {
         assert_eq!(text(-5), "-0.0000005");
         assert_eq!(text(0), "0.0");
         assert_eq!(text(-1_800_000_000), "-180.0");
+    }
+
+    /// Segments between numbered nodes, each with its name, if any.
+    struct Drawn(Vec<Segment>, Vec<Option<&'static str>>);
+
+    fn drawn(pieces: &[(u32, u32, RoadClass, Option<&'static str>)]) -> Drawn {
+        let twin = |from: u32, to: u32| {
+            let found = pieces.iter().position(|p| (p.0, p.1) == (to, from));
+            found.map(|i| i as SegmentIndex)
+        };
+        let segment = |(i, p): (SegmentIndex, &(u32, u32, RoadClass, _))| Segment {
+            key: SegmentKey {
+                way: i64::from(i),
+                from_node: i64::from(p.0),
+                to_node: i64::from(p.1),
+            },
+            from: p.0,
+            to: p.1,
+            length_mm: 400_000,
+            class: p.2,
+            flags: SegmentFlags(0),
+            limit_kph: 60,
+            free_flow: 15_000,
+            lanes: 1,
+            twin: twin(p.0, p.1),
+            link: 0,
+        };
+        Drawn(
+            (0..).zip(pieces).map(segment).collect(),
+            pieces.iter().map(|p| p.3).collect(),
+        )
+    }
+
+    impl Roads for Drawn {
+        fn version(&self) -> &str {
+            "drawn"
+        }
+        fn segments(&self) -> &[Segment] {
+            &self.0
+        }
+        fn name(&self, i: SegmentIndex) -> Option<&str> {
+            self.1[i as usize]
+        }
+        fn geometry(&self, _: SegmentIndex) -> Vec<Position> {
+            Vec::new()
+        }
+        fn find(&self, _: SegmentKey) -> Option<SegmentIndex> {
+            None
+        }
+        fn candidates(&self, _: Position, _: u32, out: &mut Vec<Candidate>) {
+            out.clear();
+        }
+    }
+
+    #[test]
+    fn a_segment_lies_between_the_streets_at_its_ends() {
+        use RoadClass::{Primary, Residential, TrunkLink};
+        let roads = drawn(&[
+            // Long Road 1-2-3, both ways; a crossing at 1 and two at 3, none at 2.
+            (1, 2, Primary, Some("Long Road")),
+            (2, 1, Primary, Some("Long Road")),
+            (2, 3, Primary, Some("Long Road")),
+            (3, 2, Primary, Some("Long Road")),
+            (1, 9, Residential, Some("West Street")),
+            (3, 8, Residential, Some("A Lane")),
+            (7, 3, Primary, Some("East Street")),
+            // A ramp without a name in two pieces from East Street to Long Road's beginning.
+            (7, 20, TrunkLink, None),
+            (20, 1, TrunkLink, None),
+        ]);
+        let ways = Ways::new(&roads);
+        let ends = |i| (ways.street(i, End::From), ways.street(i, End::To));
+        assert_eq!(ends(0), (Some("West Street"), Some("East Street")));
+        assert_eq!(ends(1), (Some("East Street"), Some("West Street")));
+        assert_eq!(ends(7), (Some("East Street"), Some("Long Road")));
+        assert_eq!(ends(8), (Some("East Street"), Some("Long Road")));
+        assert_eq!(ends(5).1, None, "a dead end leads nowhere");
+    }
+
+    #[test]
+    fn the_search_for_a_street_ends() {
+        // 20 pieces of 400 m in a row, a crossing at the far end only; and a ring without any.
+        let mut row: Vec<_> = (0..20)
+            .map(|n| (n, n + 1, RoadClass::Primary, Some("Row")))
+            .collect();
+        row.push((20, 30, RoadClass::Primary, Some("End")));
+        row.push((40, 41, RoadClass::Service, None));
+        row.push((41, 40, RoadClass::Service, None));
+        let roads = drawn(&row);
+        let ways = Ways::new(&roads);
+        assert_eq!(ways.street(19, End::To), Some("End"));
+        assert_eq!(ways.street(13, End::To), Some("End"), "2.4 km ahead");
+        assert_eq!(ways.street(11, End::To), None, "more than 3 km ahead");
+        assert_eq!(ways.street(21, End::To), None);
     }
 
     #[test]

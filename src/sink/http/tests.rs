@@ -229,7 +229,7 @@ fn request(to: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n{headers}\r\n"
     )
     .unwrap();
     let mut bytes = Vec::new();
@@ -276,7 +276,7 @@ impl Live {
     fn open(world: &World, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(world.handle.public_address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").unwrap();
         let mut live = Self {
             stream,
             text: String::new(),
@@ -595,13 +595,13 @@ fn wrong_questions_are_told_what_would_be_right() {
 fn the_map_is_compressed_and_revalidated() {
     let w = world(3);
     let plain = w.get("/api/v1/network");
-    assert_eq!(plain.headers["etag"], "W/\"00000000deadbeef\"");
+    assert_eq!(plain.headers["etag"], "W/\"00000000deadbeef-2\"");
     let collection = plain.json();
     assert_eq!(collection["features"].as_array().unwrap().len(), 6);
     assert_eq!(
         collection["features"][1]["properties"],
         json!({"segment_id": "1000:2:1", "segment": 1, "road_class": "primary_link", "name": "长安\"南\"路",
-               "length_m": 111.2})
+               "length_m": 111.2, "from_street": null, "to_street": null})
     );
     assert_eq!(collection["features"][2]["properties"]["name"], Value::Null);
     let gzip = w.get_with("/api/v1/network", "Accept-Encoding: br, gzip;q=0.8\r\n");
@@ -615,7 +615,7 @@ fn the_map_is_compressed_and_revalidated() {
     assert!(!refused.headers.contains_key("content-encoding"));
     let same = w.get_with(
         "/api/v1/network",
-        "If-None-Match: \"x\", W/\"00000000deadbeef\"\r\n",
+        "If-None-Match: \"x\", W/\"00000000deadbeef-2\"\r\n",
     );
     assert_eq!((same.status, same.body.len()), (304, 0));
     assert_eq!(
@@ -623,6 +623,46 @@ fn the_map_is_compressed_and_revalidated() {
             .status,
         200
     );
+}
+
+#[test]
+fn another_name_for_this_machine_is_refused_on_both_listeners() {
+    let w = world(1);
+    let ask = |to: SocketAddr, path: &str, host: &str| {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let (public, admin) = (w.handle.public_address(), w.handle.admin_address());
+    for (to, path, key) in [
+        (public, "/api/v1/alerts", "server.hosts"),
+        (public, "/openapi.json", "server.hosts"),
+        (admin, "/metrics", "admin.hosts"),
+    ] {
+        let refused = ask(to, path, "rebound.example");
+        assert!(refused.starts_with("HTTP/1.1 421 "), "{refused}");
+        assert!(
+            refused.contains("application/problem+json") && refused.contains(key),
+            "{refused}"
+        );
+        assert!(ask(to, path, "localhost:1234").starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn an_id_that_is_no_text_is_a_problem_too() {
+    let w = world(1);
+    for place in ["segments", "corridors", "regions"] {
+        let detail = w.get(&format!("/api/v1/{place}/%ff%fe")).problem(400);
+        assert!(detail.contains("UTF-8"), "{detail}");
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub(super) struct Shared {
     pub(super) rebalanced: bool,
     pub(super) failure: Option<KafkaSourceError>,
     pub(super) notices: VecDeque<String>,
+    /// Commits that failed since this was last told.
+    pub(super) commits_failed: u64,
     /// Errors with librdkafka's explanation, newest last.
     pub(super) errors: VecDeque<(RDKafkaErrorCode, String)>,
     /// Newest statistics, until taken.
@@ -131,7 +133,9 @@ impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         // Only a hint and the lag figure of Kafka's own tools rest on it.
         if let Err(error) = result {
-            self.lock()
+            let mut shared = self.lock();
+            shared.commits_failed += 1;
+            shared
                 .notices
                 .push_back(format!("committing offsets failed: {error}"));
         }

@@ -214,7 +214,7 @@ impl Poller {
 
     /// Passes on what the callbacks left behind.
     fn after_callbacks(&mut self) {
-        let (rebalanced, notices, owned) = {
+        let (rebalanced, notices, owned, commits_failed) = {
             let mut shared = self.consumer.context().lock();
             let rebalanced = std::mem::take(&mut shared.rebalanced);
             let owned = if rebalanced {
@@ -222,8 +222,12 @@ impl Poller {
             } else {
                 BTreeSet::new()
             };
-            (rebalanced, std::mem::take(&mut shared.notices), owned)
+            let failed = std::mem::take(&mut shared.commits_failed);
+            (rebalanced, std::mem::take(&mut shared.notices), owned, failed)
         };
+        if commits_failed > 0 {
+            self.outbox.push_back(SourceEvent::CommitsFailed(commits_failed));
+        }
         for text in notices {
             self.notice(text);
         }
@@ -444,6 +448,7 @@ impl Poller {
         if list.count() > 0
             && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
         {
+            self.outbox.push_back(SourceEvent::CommitsFailed(1));
             self.notice(format!("cannot commit offsets: {error}"));
         }
     }

@@ -120,7 +120,7 @@ impl Heard {
                 SourceEvent::Gap { log, from, to } => self.gaps.push((log, from, to)),
                 SourceEvent::Notice(text) => self.notices.push(text),
                 SourceEvent::Error(error) => panic!("{error}"),
-                SourceEvent::Lag(_) => {}
+                SourceEvent::Lag(_) | SourceEvent::CommitsFailed(_) => {}
             }
         }
     }
