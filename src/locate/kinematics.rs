@@ -2,6 +2,7 @@
 //! old position (reference: data faults, *GPS jump* and *frozen position*).
 
 use super::{Fix, Settings};
+use crate::units::Position;
 
 /// Share of the distance driven by which dead reckoning may miss (curves, turns, changing speed).
 const RECKONING_SHARE: f64 = 0.25;
@@ -19,10 +20,13 @@ pub(super) fn follows(a: &Fix, b: &Fix, settings: &Settings) -> bool {
     if straight > f64::from(settings.max_speed_mps) * dt + slack {
         return false;
     }
-    let (Some((ae, an)), Some((be, bn))) = (velocity(a, settings), velocity(b, settings)) else {
+    let (Some((ae, an)), Some((be, bn))) = (
+        velocity(a, settings.heading_min_mps),
+        velocity(b, settings.heading_min_mps),
+    ) else {
         return true;
     };
-    let (east, north) = offset_m(a, b);
+    let (east, north) = offset_m(a.position, b.position);
     let (miss_e, miss_n) = (east - (ae + be) / 2.0 * dt, north - (an + bn) / 2.0 * dt);
     let miss = libm::sqrt(miss_e * miss_e + miss_n * miss_n);
     let speed = (libm::sqrt(ae * ae + an * an)).max(libm::sqrt(be * be + bn * bn));
@@ -36,24 +40,24 @@ pub(super) fn frozen(a: &Fix, b: &Fix, settings: &Settings) -> bool {
             .is_some_and(|v| f64::from(v) / 1000.0 > settings.frozen_min_mps)
 }
 
-/// Velocity (east, north) in m/s, `None` if the fix does not tell it.
-fn velocity(fix: &Fix, settings: &Settings) -> Option<(f64, f64)> {
+/// Velocity (east, north) in m/s, `None` if the fix does not tell it. Below `slow_mps` it counts as none: a heading
+/// says nothing there, and a few metres do not matter.
+pub(super) fn velocity(fix: &Fix, slow_mps: f64) -> Option<(f64, f64)> {
     let speed = f64::from(fix.speed?) / 1000.0;
-    if speed < settings.heading_min_mps {
-        // Too slow for a heading: the direction does not matter for a few metres.
+    if speed < slow_mps {
         return Some((0.0, 0.0));
     }
     let heading = fix.heading?.degrees().to_radians();
     Some((speed * libm::sin(heading), speed * libm::cos(heading)))
 }
 
+/// Metres of a degree of latitude on the sphere of the mean radius.
+pub(super) const M_PER_DEGREE: f64 = 111_195.08;
+
 /// From `a` to `b` in metres (east, north); flat, for distances of a few kilometres.
-fn offset_m(a: &Fix, b: &Fix) -> (f64, f64) {
-    const M_PER_DEGREE: f64 = 111_195.08;
-    let dlat = b.position.lat() - a.position.lat();
-    let dlon = b.position.lon() - a.position.lon();
+pub(super) fn offset_m(a: Position, b: Position) -> (f64, f64) {
     (
-        dlon * M_PER_DEGREE * libm::cos(a.position.lat().to_radians()),
-        dlat * M_PER_DEGREE,
+        (b.lon() - a.lon()) * M_PER_DEGREE * libm::cos(a.lat().to_radians()),
+        (b.lat() - a.lat()) * M_PER_DEGREE,
     )
 }

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kinematics::{M_PER_DEGREE, offset_m, velocity};
 use super::{Fix, Settings, emission};
 use crate::units::Position;
 
@@ -17,8 +18,6 @@ pub(super) struct Filter {
     pub(super) position: Position,
     variance: f32,
 }
-
-const M_PER_DEGREE: f64 = 111_195.08;
 
 impl Filter {
     pub(super) fn new(fix: Fix, settings: &Settings) -> Self {
@@ -32,7 +31,10 @@ impl Filter {
 
     /// Takes the next fix and gives its filtered position.
     pub(super) fn push(&mut self, fix: Fix, settings: &Settings) -> Position {
-        *self = match (velocity(&self.last, settings), velocity(&fix, settings)) {
+        *self = match (
+            velocity(&self.last, settings.dwell_speed_mps),
+            velocity(&fix, settings.dwell_speed_mps),
+        ) {
             (Some(a), Some(b)) => self.reckon(fix, a, b, settings),
             _ => Self::new(fix, settings),
         };
@@ -53,10 +55,7 @@ impl Filter {
         let before = f64::from(self.variance) + miss * miss;
         let k_lat = M_PER_DEGREE;
         let k_lon = M_PER_DEGREE * libm::cos(self.position.lat().to_radians());
-        let (x, y) = (
-            (fix.position.lon() - self.position.lon()) * k_lon,
-            (fix.position.lat() - self.position.lat()) * k_lat,
-        );
+        let (x, y) = offset_m(self.position, fix.position);
         let (miss_e, miss_n) = (x - ve * dt, y - vn * dt);
         // Farther off than both can explain: speed or heading are wrong, the position is believed.
         if miss_e * miss_e + miss_n * miss_n > 9.0 * (before + noise) {
@@ -77,14 +76,4 @@ impl Filter {
             variance: (before * (1.0 - gain)) as f32,
         }
     }
-}
-
-/// Velocity (east, north) in m/s, `None` if the fix does not tell it.
-fn velocity(fix: &Fix, settings: &Settings) -> Option<(f64, f64)> {
-    let speed = f64::from(fix.speed?) / 1000.0;
-    if speed < settings.dwell_speed_mps {
-        return Some((0.0, 0.0));
-    }
-    let heading = fix.heading?.degrees().to_radians();
-    Some((speed * libm::sin(heading), speed * libm::cos(heading)))
 }

@@ -1,6 +1,5 @@
 //! `viaflux bench`: how fast parts of viaflux are on given work.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -124,12 +123,7 @@ impl MatchArgs {
         let matched = parts.into_iter().flat_map(|(matched, _)| matched);
         write(&self.out, &network, traces.iter().map(|(id, _)| *id).zip(matched))
             .with_context(|| format!("cannot write {}", self.out.display()))?;
-        let mut report = String::new();
-        let _ = write!(
-            report,
-            "{{\"points\": {points}, \"cpu_s\": {:.6}}}",
-            cpu.as_secs_f64()
-        );
+        let report = format!("{{\"points\": {points}, \"cpu_s\": {:.6}}}", cpu.as_secs_f64());
         Ok(cli::print(&report)?)
     }
 }
