@@ -682,7 +682,13 @@ impl Matcher {
                 let ahead_mm = share * f64::from(track.ahead_m) * 1000.0;
                 self.shift(k, spot, ahead_mm, begin, high)
             }
-            None => behind,
+            None => {
+                let there = self.network.position_at(behind.segment, behind.offset_mm);
+                if there.distance_m(pending.position) > f64::from(reach_m) {
+                    return None;
+                }
+                behind
+            }
         };
         let place = self.go(track, pending, begin, place, out);
         track.tail = Some(behind);
