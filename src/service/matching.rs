@@ -85,8 +85,8 @@ impl MatchArgs {
         let network = Arc::new(Network::load(map)?);
         let silence = Duration::from_secs(u64::from(config.locate.break_s));
         let read = traces::read(&self.file, &rows, silence)?;
-        self.tell(&read);
         self.check_place(&read.traces, &network, map, &config.locate)?;
+        self.tell(&read);
         let begin = Instant::now();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(super::threads(self.threads))

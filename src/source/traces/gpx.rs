@@ -1,7 +1,7 @@
 //! GPX 1.0 and 1.1, read leniently: what receivers and programs write is often not quite valid.
 //!
 //! A `<trk>` with all its segments is one trace. The points of a `<rte>` are a plan of a journey, and of waypoints
-//! even that is not known: routes are taken only where there is no track, waypoints never.
+//! even that is not known: routes are taken only where there is no track, and without times; waypoints never.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -155,7 +155,7 @@ impl Gpx<'_> {
             let number = || content.parse::<f64>().ok();
             match name.as_str() {
                 "time" => {
-                    if let Ok(p) = point {
+                    if let (Ok(p), false) = (&mut *point, self.open.iter().any(|e| e == "rtept")) {
                         match time_of_text(content) {
                             Ok(time) => p.time = time,
                             Err(problem) => *point = Err(problem),
@@ -274,12 +274,13 @@ mod tests {
     #[test]
     fn routes_stand_in_for_tracks_and_waypoints_do_not() {
         let routes =
-            found("<gpx><rte><name>R</name><rtept lat='1' lon='2'/></rte><trk><trkseg/></trk></gpx>")
+            found("<gpx><rte><name>R</name><rtept lat='1' lon='2'><time>0</time></rtept></rte><trk><trkseg/></trk></gpx>")
                 .unwrap();
         assert_eq!(
             (routes.tracks[0].0.as_deref(), routes.notes.len()),
             (Some("R"), 1)
         );
+        assert_eq!(routes.tracks[0].1[0].time, None);
         let waypoints = found("<gpx><wpt lat='1' lon='2'/></gpx>").unwrap_err();
         assert!(waypoints.contains("1 waypoints"), "{waypoints}");
         for (text, says) in [
