@@ -7,7 +7,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::rows::time_of_text;
-use super::{Found, Point, heading, position, speed};
+use super::{Found, Lines, Point, heading, position, speed};
 
 /// A track or a route, as it is being read.
 #[derive(Default)]
@@ -17,7 +17,6 @@ struct Line {
 }
 
 struct Gpx<'a> {
-    text: &'a str,
     reader: Reader<&'a [u8]>,
     /// Local names of the elements that are open.
     open: Vec<String>,
@@ -27,14 +26,12 @@ struct Gpx<'a> {
     tracks: Vec<Line>,
     routes: Vec<Line>,
     waypoints: u64,
-    /// Bytes and line feeds counted so far.
-    counted: (usize, u64),
+    lines: Lines<'a>,
 }
 
 /// Reads the tracks of a text, or its routes if it has none.
 pub(super) fn read(text: &str, found: &mut Found) -> Result<(), String> {
     let mut gpx = Gpx {
-        text,
         reader: Reader::from_str(text),
         open: Vec::new(),
         content: String::new(),
@@ -42,7 +39,7 @@ pub(super) fn read(text: &str, found: &mut Found) -> Result<(), String> {
         tracks: Vec::new(),
         routes: Vec::new(),
         waypoints: 0,
-        counted: (0, 1),
+        lines: Lines::of(text.as_bytes()),
     };
     // Programs that log as they go leave files without an end.
     if let Some(cut) = gpx.run(found)? {
@@ -80,7 +77,7 @@ impl Gpx<'_> {
         loop {
             let begin = self.reader.buffer_position() as usize;
             let event = self.reader.read_event();
-            let line = self.line(begin);
+            let line = self.lines.of_text_at(begin);
             match event {
                 Ok(Event::Start(e)) => {
                     root = check_root(root, &e, line)?;
@@ -109,7 +106,8 @@ impl Gpx<'_> {
                         .map(|e| format!("the text ends within <{e}>: cut short; what is there is taken")));
                 }
                 Ok(_) => {}
-                Err(_) if root && line >= self.lines() => {
+                // A tag that is not closed reaches to the end of the text.
+                Err(quick_xml::Error::Syntax(_)) if root => {
                     return Ok(Some(format!(
                         "the text ends in the middle of line {line}: cut short; what is there is taken"
                     )));
@@ -117,22 +115,6 @@ impl Gpx<'_> {
                 Err(e) => return Err(format!("line {line}: {e}")),
             }
         }
-    }
-
-    /// Lines of the text that hold anything.
-    fn lines(&self) -> u64 {
-        self.text.trim_end().bytes().filter(|b| *b == b'\n').count() as u64 + 1
-    }
-
-    /// The 1-based line of a byte of the text, not before the last one asked for.
-    fn line(&mut self, byte: usize) -> u64 {
-        let (from, lines) = self.counted;
-        let feeds = self.text.as_bytes()[from..byte]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count();
-        self.counted = (byte, lines + feeds as u64);
-        self.counted.1
     }
 
     fn start(&mut self, e: &BytesStart<'_>, line: u64) {

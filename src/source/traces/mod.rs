@@ -213,6 +213,39 @@ impl Found {
     }
 }
 
+/// Tells on which line of a text a byte stands, of bytes in rising order.
+#[derive(Debug)]
+struct Lines<'a> {
+    text: &'a [u8],
+    byte: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            byte: 0,
+            line: 1,
+        }
+    }
+
+    /// The 1-based line of the first byte from `byte` on that is no line end.
+    fn of_text_at(&mut self, byte: usize) -> u64 {
+        let ends = self.text[byte..]
+            .iter()
+            .take_while(|b| b"\r\n".contains(b))
+            .count();
+        let feeds = self.text[self.byte..byte + ends]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        self.byte = byte + ends;
+        self.line += feeds as u64;
+        self.line
+    }
+}
+
 /// A position from degrees, or what is wrong with them.
 fn position(lat: f64, lon: f64) -> Result<Position, String> {
     if lat.abs() < 1e-3 && lon.abs() < 1e-3 {

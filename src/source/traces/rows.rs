@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Found, Point, Rows, heading, position, speed};
+use super::{Found, Lines, Point, Rows, heading, position, speed};
 use crate::ingest::{Area, Decoder, Event, FieldMapping, Settings, VehicleClass};
 use crate::units::{EventTime, Position};
 
@@ -219,14 +219,14 @@ pub(super) fn read_csv(text: &[u8], rows: &Rows, found: &mut Found) -> Result<()
             ));
         }
     }
-    let mut row = csv::ByteRecord::new();
+    let (mut row, mut numbers) = (csv::ByteRecord::new(), Lines::of(text));
     loop {
         match reader.read_byte_record(&mut row) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(e) => return Err(e.to_string()),
         }
-        let line = row.position().map_or(0, csv::Position::line);
+        let line = numbers.of_text_at(row.position().map_or(0, |p| p.byte() as usize));
         let cells = places.map(|place| {
             let cell = String::from_utf8_lossy(row.get(place?)?);
             (!cell.is_empty()).then_some(cell)
