@@ -311,6 +311,48 @@ fn all_forms_of_input_give_the_same_places() {
 }
 
 #[test]
+fn a_bend_is_drawn_as_it_lies_either_way() {
+    // One way with a bend at B, where nothing joins it.
+    let dir = tempfile::tempdir().unwrap();
+    let town = draw(
+        "A-------------------B
+                              |
+                              |
+                              |                   D--C
+                              E",
+        &["ABE name=Bend", "DC"],
+        "",
+    );
+    town.network.save(dir.path().join("town.map")).unwrap();
+    let bench = Bench { dir, town };
+    let line = |road: &str| -> Vec<Value> {
+        let file = bench.file("ride.csv", csv(&bench.drive(road)));
+        let features = bench.run(&[&file]).geojson();
+        let geometry = &features[0]["geometry"];
+        assert_eq!(geometry["type"], "LineString", "{road}");
+        geometry["coordinates"].as_array().unwrap().clone()
+    };
+    let (lat, lon, _) = bench.town.road("AB").place(bench.town.road("AB").length());
+    for road in ["ABE", "EBA"] {
+        let line = line(road);
+        let at_bend = |c: &Value| {
+            (c[0].as_f64().unwrap() - lon).abs() < 2e-7 && (c[1].as_f64().unwrap() - lat).abs() < 2e-7
+        };
+        let k = line.iter().position(at_bend).unwrap();
+        assert!(0 < k && k + 1 < line.len(), "{road}: {line:?}");
+        // Each position is farther along the drive than the one before.
+        let east = |c: &Value| c[0].as_f64().unwrap();
+        let before: Vec<f64> = line[..=k].iter().map(east).collect();
+        let rising = if road == "ABE" {
+            before.is_sorted()
+        } else {
+            line[k..].iter().map(east).is_sorted_by(|a, b| a >= b)
+        };
+        assert!(rising, "{road}: {line:?}");
+    }
+}
+
+#[test]
 fn a_point_tells_where_it_was_put() {
     let bench = Bench::new();
     let file = bench.file("ride.csv", csv(&bench.drive("ABC")));

@@ -71,6 +71,12 @@ impl Matched {
         self.n("/breaks/no_way") as f64 / (self.report["length_m"].as_f64().unwrap() / 1e5)
     }
 
+    /// Share of the points that were put on the road farther than 100 m away.
+    fn far(&self) -> f64 {
+        let far = |l: &&Value| l["distance_m"].as_f64().is_some_and(|d| d > 100.0);
+        self.lines.iter().filter(far).count() as f64 / self.lines.len() as f64
+    }
+
     fn posterior(&self) -> f64 {
         self.report["mean_posterior"].as_f64().unwrap()
     }
@@ -130,6 +136,7 @@ fn taxis_of_porto() {
         m.breaks_per_100_km()
     );
     assert!(m.posterior() > 0.95, "posterior {}", m.posterior());
+    assert!(m.far() < 0.002, "far from their roads: {}", m.far());
     // Where another matcher put the points: agreement, not truth.
     let others = unpacked(&data.join("traces/porto/truth-points.ndjson.zst"));
     let mut ours: Vec<Option<&Value>> = vec![None; m.lines.len() + 1];
@@ -184,6 +191,7 @@ fn people_of_beijing() {
         m.breaks_per_100_km()
     );
     assert!(m.posterior() > 0.80, "posterior {}", m.posterior());
+    assert!(m.far() < 0.01, "far from their roads: {}", m.far());
 }
 
 #[test]
