@@ -430,6 +430,27 @@ impl Network {
         e7(between(a.lat_e7(), b.lat_e7()), between(a.lon_e7(), b.lon_e7()))
     }
 
+    /// Shape between two offsets in mm from the beginning (`from_mm <= to_mm`), in order of travel: both ends and the
+    /// shape points between them.
+    pub fn stretch(&self, i: SegmentIndex, from_mm: u32, to_mm: u32) -> Vec<Position> {
+        let range = self.shape_range(i);
+        let (back, length) = (self.backward(i), self.segment(i).length_mm);
+        let mut points: Vec<(u32, Position)> = range
+            .map(|k| {
+                let along = self.cumulative[k];
+                (if back { length - along } else { along }, self.parts.positions[k])
+            })
+            .filter(|(along, _)| from_mm < *along && *along < to_mm)
+            .collect();
+        if back {
+            points.reverse();
+        }
+        let mut stretch = vec![self.position_at(i, from_mm)];
+        stretch.extend(points.into_iter().map(|(_, p)| p));
+        stretch.push(self.position_at(i, to_mm));
+        stretch
+    }
+
     /// Direction of travel at an offset in mm from the beginning; at a shape point, of the piece after it.
     pub fn bearing_at(&self, i: SegmentIndex, offset_mm: u32) -> Bearing {
         let range = self.shape_range(i);

@@ -20,6 +20,7 @@ pub mod journal;
 pub mod live;
 pub mod log;
 pub mod map;
+pub mod matching;
 pub mod pace;
 pub mod places;
 #[cfg(feature = "kafka")]

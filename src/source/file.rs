@@ -82,7 +82,7 @@ pub(super) fn unpack(raw: Box<dyn Read + Send>, window_log_max: u32) -> io::Resu
 }
 
 /// What some programs put before the first line of a text in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Drops the byte order mark that the first line of a file may begin with.
 fn drop_mark(line: &mut Vec<u8>) {

@@ -5,3 +5,4 @@ pub mod event_log;
 pub mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod traces;
