@@ -360,7 +360,9 @@ impl Matcher {
     fn stay(&mut self, track: &mut Track, fix: Fix, position: Position) {
         let before = track.pending.last().map(|p| p.fix.time).or(track.decided);
         let dt_s = before.map_or(0.0, |t| fix.time.since(t) as f64 / 1000.0);
-        let temper = (dt_s / self.settings.temper_s).min(self.settings.temper_min);
+        // What is left of the error of the fix before tells nothing new.
+        let new = 1.0 - track.filter.map_or(0.0, |f| f.persistence.share(dt_s));
+        let temper = new * (dt_s / self.settings.temper_s).min(self.settings.temper_min);
         let (network, sigma) = (&self.network, emission::sigma_m(&fix, &self.settings));
         track.lattice.rescore(|spot| {
             let d = network.lateral_mm(spot.segment, position) / 1000.0 / sigma;
@@ -555,7 +557,8 @@ impl Matcher {
                 Part::OffRoad => Unlocated::OffRoad,
                 _ => Unlocated::NoWay,
             });
-            if place.is_err() {
+            // A single fix that no way explains does not end the way of the others.
+            if place.is_err() && pending.part != Part::Skipped {
                 (track.at, track.tail) = (None, None);
             }
             track.decided = Some(pending.fix.time);

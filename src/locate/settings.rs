@@ -95,7 +95,7 @@ impl Default for Settings {
             beta_max: 12.0,
             back_tol_m: 20,
             settle_s: 60,
-            thin_m: 20,
+            thin_m: 12,
             dwell_speed_mps: 1.5,
             break_s: 120,
             evict_s: 3600,
