@@ -54,7 +54,7 @@ fn segment_id(network: &Network, way: i64, forward: bool) -> String {
 
 struct Folders {
     _root: tempfile::TempDir,
-    args: EvaluateArgs,
+    args: RunArgs,
     network: Network,
 }
 
@@ -63,7 +63,7 @@ impl Folders {
     /// X is on a way that the map lacks.
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let args = EvaluateArgs {
+        let args = RunArgs {
             run: root.path().join("run"),
             truth: root.path().join("truth"),
             map: None,
