@@ -142,7 +142,9 @@ pub fn write(
         let mut route = Vec::new();
         let driven = &trip.path[first.leg..=last.leg];
         drive(network, driven, first.offset_mm, last.offset_mm, &mut route);
-        line.route = route.into_iter().map(|((w, d), m)| (w, d, m)).collect();
+        // Lengths are whole millimetres; sums of their fractions are not.
+        let metres = |m: f64| (m * 1000.0).round() / 1000.0;
+        line.route = route.into_iter().map(|((w, d), m)| (w, d, metres(m))).collect();
     }
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")

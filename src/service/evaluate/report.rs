@@ -58,30 +58,20 @@ fn seconds(s: u32) -> String {
     format!("{s} s")
 }
 
-/// The reliability of all, and the share of right ones by interval.
-fn show_reliability<'a>(
+/// How many decisions say what of themselves, and, column by column, which share of some of them is right.
+fn show_reliability(
     f: &mut fmt::Formatter<'_>,
-    all: Option<&Reliability>,
-    intervals: impl Iterator<Item = (u32, Option<&'a Reliability>)>,
+    all: &Reliability,
+    columns: &[(String, Option<&Reliability>)],
 ) -> fmt::Result {
-    let Some(all) = all else { return Ok(()) };
-    let intervals: Vec<_> = intervals.collect();
-    writeln!(
-        f,
-        "\nPosterior of decisions, and the share that is right (all, and by interval)"
-    )?;
-    let mut rows = vec![header(&["posterior", "n", "mean", "right"])];
-    rows[0].extend(intervals.iter().map(|(s, _)| seconds(*s)));
+    writeln!(f, "\nPosterior of decisions, and the share that is right")?;
+    let mut rows = vec![header(&["posterior", "n", "mean"])];
+    rows[0].extend(columns.iter().map(|(name, _)| name.clone()));
     let mut row = |name: String, pick: &dyn Fn(&Reliability) -> Row| {
         let of_all = pick(all);
-        let mut cells = vec![
-            name,
-            of_all.n.to_string(),
-            number(of_all.mean_posterior, 3),
-            percent(of_all.right_ratio),
-        ];
+        let mut cells = vec![name, of_all.n.to_string(), number(of_all.mean_posterior, 3)];
         let right = |r: Option<&Reliability>| percent(r.and_then(|r| pick(r).right_ratio));
-        cells.extend(intervals.iter().map(|(_, r)| right(*r)));
+        cells.extend(columns.iter().map(|(_, r)| right(*r)));
         rows.push(cells);
     };
     for (k, bin) in all.bins.iter().enumerate() {
@@ -110,7 +100,7 @@ impl fmt::Display for TracesReport {
 
         writeln!(f, "\nPoints on the true way and direction, by interval")?;
         let mut rows = vec![header(&[
-            "", "traces", "points", "strict", "lenient", "way only", "no place",
+            "", "traces", "points", "strict", "lenient", "on route", "way only", "no place",
         ])];
         rows.extend(cells().map(|s| {
             vec![
@@ -119,6 +109,7 @@ impl fmt::Display for TracesReport {
                 s.points.to_string(),
                 percent(s.strict_ratio),
                 percent(s.lenient_ratio),
+                percent(s.on_route_ratio),
                 percent(s.on_way_ratio),
                 percent(s.unlocated_ratio),
             ]
@@ -126,7 +117,8 @@ impl fmt::Display for TracesReport {
         table(f, &rows)?;
         writeln!(
             f,
-            "  lenient: within 10 m of a junction of the drive, the way on its other side is as good"
+            "  lenient: within 10 m of a junction of the drive, the way on its other side is as good; on route: on any \
+             way and direction of the drive"
         )?;
 
         writeln!(f, "\nWays by length")?;
@@ -173,21 +165,20 @@ impl fmt::Display for TracesReport {
         }));
         table(f, &rows)?;
 
-        let intervals = self
-            .intervals
-            .iter()
-            .map(|s| (s.interval_s.unwrap_or_default(), s.reliability.as_ref()));
-        show_reliability(f, self.all.reliability.as_ref(), intervals)?;
-        if let Some(lenient) = &self.all.lenient_reliability {
-            writeln!(
-                f,
-                "  right: strictly; leniently {} of those from {} on, {} of all",
-                percent(lenient.sure.right_ratio),
-                lenient.sure.from,
-                percent(lenient.all.right_ratio)
-            )?;
-        }
-        Ok(())
+        let Some(of_all) = &self.all.reliability else {
+            return Ok(());
+        };
+        let mut columns = vec![
+            ("strictly".to_owned(), Some(&of_all.strict)),
+            ("leniently".to_owned(), Some(&of_all.lenient)),
+            ("on route".to_owned(), Some(&of_all.on_route)),
+        ];
+        columns.extend(self.intervals.iter().map(|s| {
+            let reliability = s.reliability.as_ref().map(|r| &r.lenient);
+            (name(s), reliability)
+        }));
+        show_reliability(f, &of_all.lenient, &columns)?;
+        writeln!(f, "  by interval: leniently")
     }
 }
 
@@ -277,11 +268,13 @@ impl Report {
             f,
             "  recall and precision: by the distance driven to each point, of all and of located points"
         )?;
-        let intervals = points
-            .intervals
-            .iter()
-            .map(|i| (i.interval_s, i.reliability.as_ref()));
-        show_reliability(f, points.reliability.as_ref(), intervals)
+        let Some(all) = &points.reliability else {
+            return Ok(());
+        };
+        let mut columns = vec![("right".to_owned(), Some(all))];
+        let intervals = points.intervals.iter();
+        columns.extend(intervals.map(|i| (seconds(i.interval_s), i.reliability.as_ref())));
+        show_reliability(f, all, &columns)
     }
 
     fn show_speeds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

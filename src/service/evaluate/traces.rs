@@ -70,6 +70,9 @@ pub(super) struct Scores {
     pub strict_ratio: Option<f64>,
     /// The same, but within 10 m of a junction of the drive the way on its other side is as good.
     pub lenient_ratio: Option<f64>,
+    /// Share of points on a way and direction that the drive took at any time: what errors along the road, which
+    /// noise makes inevitable near junctions, do not lower.
+    pub on_route_ratio: Option<f64>,
     /// Share of points on the true way, in either direction.
     pub on_way_ratio: Option<f64>,
     /// Share of points without a place.
@@ -90,10 +93,19 @@ pub(super) struct Scores {
     pub breaks: u64,
     /// Event time from a fix to its decision.
     pub delay: Delay,
-    /// Whether decisions are as often right as they say, strictly.
-    pub reliability: Option<Reliability>,
-    /// The same, but near a junction the way on its other side is as good.
-    pub lenient_reliability: Option<Reliability>,
+    /// Whether decisions are as often right as they say; absent without decisions.
+    pub reliability: Option<Reliabilities>,
+}
+
+/// Whether decisions are as often right as they say, by what counts as right.
+#[derive(Debug, Serialize)]
+pub(super) struct Reliabilities {
+    /// As `strict_ratio` counts.
+    pub strict: Reliability,
+    /// As `lenient_ratio` counts.
+    pub lenient: Reliability,
+    /// As `on_route_ratio` counts.
+    pub on_route: Reliability,
 }
 
 /// Event time from a fix to its decision, in seconds.
@@ -242,6 +254,7 @@ struct Sums {
     points: u64,
     strict: u64,
     lenient: u64,
+    on_route: u64,
     on_way: u64,
     unlocated: u64,
     true_m: f64,
@@ -251,14 +264,15 @@ struct Sums {
     breaks: u64,
     delays_ms: Vec<i64>,
     at_end: u64,
-    reliability: Tally,
-    lenient_reliability: Tally,
+    /// Strictly, leniently, on the route.
+    reliability: [Tally; 3],
 }
 
 impl Sums {
     fn add(&mut self, trace: &Trace, matched: &Matched) {
         self.traces += 1;
         self.points += trace.truth.len() as u64;
+        let (driven, decided) = (by_way(&trace.route), by_way(&matched.route));
         for ((way, near), place) in trace.truth.iter().zip(&matched.places) {
             let Some((place, posterior)) = place else {
                 self.unlocated += 1;
@@ -267,12 +281,14 @@ impl Sums {
             let strict = place == way;
             let lenient = strict || near.contains(place);
             self.strict += u64::from(strict);
+            let on_route = lenient || driven.contains_key(place);
             self.lenient += u64::from(lenient);
+            self.on_route += u64::from(on_route);
             self.on_way += u64::from(place.0 == way.0);
-            self.reliability.add(*posterior, strict);
-            self.lenient_reliability.add(*posterior, lenient);
+            for (tally, right) in self.reliability.iter_mut().zip([strict, lenient, on_route]) {
+                tally.add(*posterior, right);
+            }
         }
-        let (driven, decided) = (by_way(&trace.route), by_way(&matched.route));
         self.true_m += driven.values().sum::<f64>();
         self.decided_m += decided.values().sum::<f64>();
         let common = |(way, m): (&Way, &f64)| decided.get(way).map_or(0.0, |d| d.min(*m));
@@ -287,6 +303,7 @@ impl Sums {
         self.points += other.points;
         self.strict += other.strict;
         self.lenient += other.lenient;
+        self.on_route += other.on_route;
         self.on_way += other.on_way;
         self.unlocated += other.unlocated;
         self.true_m += other.true_m;
@@ -295,8 +312,8 @@ impl Sums {
         self.breaks += other.breaks;
         self.delays_ms.extend(&other.delays_ms);
         self.at_end += other.at_end;
-        self.reliability.merge(&other.reliability);
-        self.lenient_reliability.merge(&other.lenient_reliability);
+        let tallies = self.reliability.iter_mut().zip(&other.reliability);
+        tallies.for_each(|(mine, theirs)| mine.merge(theirs));
     }
 
     fn scores(&self, interval_s: Option<u32>) -> Scores {
@@ -304,12 +321,15 @@ impl Sums {
         let over = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
         let plus = self.decided_m - self.common_m;
         let minus = self.true_m - self.common_m;
+        let [strict, lenient, on_route] = self.reliability.each_ref().map(Tally::report);
+        let reliability = strict.zip(lenient).zip(on_route);
         Scores {
             interval_s,
             traces: self.traces,
             points: self.points,
             strict_ratio: of_points(self.strict),
             lenient_ratio: of_points(self.lenient),
+            on_route_ratio: of_points(self.on_route),
             on_way_ratio: of_points(self.on_way),
             unlocated_ratio: of_points(self.unlocated),
             true_m: self.true_m,
@@ -320,8 +340,11 @@ impl Sums {
             precision: over(self.common_m, self.decided_m),
             breaks: self.breaks,
             delay: delay(self.delays_ms.clone(), self.at_end),
-            reliability: self.reliability.report(),
-            lenient_reliability: self.lenient_reliability.report(),
+            reliability: reliability.map(|((strict, lenient), on_route)| Reliabilities {
+                strict,
+                lenient,
+                on_route,
+            }),
         }
     }
 }
@@ -385,7 +408,7 @@ mod tests {
             ((8, -1), &[(7, 1)]),
             ((8, -1), &[]),
         ];
-        let trace = trace(&truth, &[((7, 1), 100.0)]);
+        let trace = trace(&truth, &[((8, 1), 5.0), ((7, 1), 100.0)]);
         let matched = Matched {
             places: vec![
                 Some(((7, 1), 1000)), // right
@@ -402,12 +425,20 @@ mod tests {
         let scores = sums.scores(None);
         assert_eq!(scores.strict_ratio, Some(0.2));
         assert_eq!(scores.lenient_ratio, Some(0.4));
+        assert_eq!(
+            scores.on_route_ratio,
+            Some(0.6),
+            "the wrong direction is not on the route"
+        );
         assert_eq!(scores.on_way_ratio, Some(0.6));
         assert_eq!(scores.unlocated_ratio, Some(0.2));
-        let strict = scores.reliability.unwrap();
+        let reliability = scores.reliability.unwrap();
+        let strict = reliability.strict;
         assert_eq!((strict.all.n, strict.all.right_ratio), (4, Some(0.25)));
         assert_eq!((strict.sure.n, strict.sure.right_ratio), (2, Some(0.5)));
-        assert_eq!(scores.lenient_reliability.unwrap().bins[2].right_ratio, Some(1.0));
+        assert_eq!(strict.bins[2].right_ratio, Some(0.0));
+        assert_eq!(reliability.lenient.bins[2].right_ratio, Some(1.0));
+        assert_eq!(reliability.on_route.all.right_ratio, Some(0.75));
         assert_eq!((scores.delay.n, scores.delay.at_end), (3, 2));
     }
 
