@@ -10,10 +10,20 @@ pub(super) fn sigma_m(fix: &Fix, settings: &Settings) -> f64 {
     })
 }
 
-/// Natural logarithm of the likelihood of `fix` at `candidate`, up to a constant.
-pub(super) fn score(network: &Network, fix: &Fix, candidate: &Candidate, settings: &Settings) -> f64 {
+/// Natural logarithm of the likelihood of `fix` at `candidate` by its distance alone, up to a constant.
+pub(super) fn distance(fix: &Fix, candidate: &Candidate, settings: &Settings) -> f64 {
     let d = f64::from(candidate.distance_mm) / 1000.0 / sigma_m(fix, settings);
-    let mut score = -0.5 * d * d;
+    -0.5 * d * d
+}
+
+/// The same by all but the distance: its heading, and who may use the road.
+pub(super) fn bearing_and_use(
+    network: &Network,
+    fix: &Fix,
+    candidate: &Candidate,
+    settings: &Settings,
+) -> f64 {
+    let mut score = 0.0;
     let speed = fix.speed.map(|v| f64::from(v) / 1000.0);
     // A heading without a speed is believed: feeds leave it out when the vehicle stands.
     if let Some(heading) = fix.heading

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use super::smoothing::Filter;
+use super::drift::{Drift, Unit, dot, right, unit};
+use super::smoothing::{Filter, Odometer};
 use super::track::{At, Fix, Part, Pending, Spot, Track};
 use super::viterbi::{STATES_MAX, State};
 use super::{Settings, Unlocated, candidates, emission, transition};
 use crate::network::router::{Path, Router};
 use crate::network::{Candidate, Network, SegmentIndex};
-use crate::units::{EventTime, Position};
+use crate::units::{Bearing, EventTime, Position};
 
+/// How long a fix waits for later ones where whole traces are matched, in ms, even if all ways agree on its place:
+/// they tell the receiver's error.
+const FULL_LOOK_AHEAD_MS: i64 = 120_000;
+/// How much longer a way from the last decided place may be than that from its state, in mm, before the place is
+/// taken to lie beside the way.
+const ASIDE_MM: u64 = 60_000;
 /// Score, relative to the best of its column, below which a state is not worth a search.
 const STATE_FLOOR: f32 = -10.0;
 /// Farthest that a way between two decided places is searched, in mm.
@@ -123,12 +130,44 @@ pub struct Matcher {
     lag: Lag,
     router: Router,
     candidates: Vec<Candidate>,
-    emissions: Vec<f64>,
+    views: Vec<View>,
     targets: Vec<(SegmentIndex, u32)>,
     lengths: Vec<Option<u64>>,
-    best: Vec<(f64, u8)>,
+    best: Vec<Best>,
     states: Vec<State>,
+    drifts: Vec<(Drift, Bearing)>,
     path: Path,
+    ahead: Path,
+}
+
+/// A candidate as the fix sees it.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    along: Unit,
+    right: Unit,
+    /// How far the fix lies to the right of it, in metres.
+    aside_m: f64,
+    /// Score of all but its distance to the right.
+    rest: f64,
+}
+
+/// The best way to a candidate so far.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    score: f64,
+    back: u8,
+    length_mm: u64,
+}
+
+/// A step from column to column.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    moved_m: f64,
+    dt_s: f64,
+    /// Variance of the fix per axis in m².
+    noise: f64,
+    /// Share of the receiver's error that is left from the column before.
+    share: f64,
 }
 
 impl Matcher {
@@ -140,12 +179,14 @@ impl Matcher {
             lag,
             router: Router::default(),
             candidates: Vec::new(),
-            emissions: Vec::new(),
+            views: Vec::new(),
             targets: Vec::new(),
             lengths: Vec::new(),
             best: Vec::new(),
             states: Vec::new(),
+            drifts: Vec::new(),
             path: Path::default(),
+            ahead: Path::default(),
         }
     }
 
@@ -173,7 +214,11 @@ impl Matcher {
             self.finish(track, out);
         }
         let position = match &mut track.filter {
-            Some(filter) => filter.push(fix, &self.settings),
+            Some(filter) => {
+                let driven = Odometer::between(&filter.last, &fix);
+                track.odometer = track.odometer.zip(driven).map(|(way, more)| way.plus(more));
+                filter.push(fix, &self.settings)
+            }
             None => track.filter.insert(Filter::new(fix, &self.settings)).position,
         };
         match track.lattice.last().map(|c| c.position.distance_m(position)) {
@@ -194,8 +239,8 @@ impl Matcher {
                 self.decide_first(track, ripe.max(over), out);
             }
             Lag::Full => {
-                // What all ways agree on is decided, whatever comes.
-                while track.pending.len() > 1 && self.settled(track) {
+                // What all ways agree on is decided, when what comes can tell little more.
+                while fix.time.since(track.pending[0].fix.time) > FULL_LOOK_AHEAD_MS && self.settled(track) {
                     self.decide_first(track, 1, out);
                 }
             }
@@ -242,15 +287,35 @@ impl Matcher {
             return;
         }
         self.states.clear();
+        self.drifts.clear();
+        let sigma_m = emission::sigma_m(&fix, &self.settings);
         for c in &self.candidates {
-            let score = emission::score(&self.network, &fix, c, &self.settings) as f32;
+            let score = emission::distance(&fix, c, &self.settings)
+                + emission::bearing_and_use(&self.network, &fix, c, &self.settings);
             let spot = Spot {
                 segment: c.segment,
                 offset_mm: c.offset_mm,
             };
-            self.states.push(State { spot, score, back: 0 });
+            let along = unit(c.bearing);
+            let mut drift = Drift::unknown(sigma_m * sigma_m);
+            let aside = right(along);
+            drift.observe(aside, dot(off_m(c), aside), self.drift_noise());
+            self.states.push(State {
+                spot,
+                score: score as f32,
+                ahead_cm: centi(drift.mean(along)),
+                unsure_cm: centi(libm::sqrt(drift.variance(along))).unsigned_abs(),
+                excess_cm: 0,
+                back: 0,
+            });
+            self.drifts.push((drift, c.bearing));
         }
+        track.odometer = None;
         self.keep(track, fix, position);
+    }
+
+    fn drift_noise(&self) -> f64 {
+        self.settings.drift_noise_m * self.settings.drift_noise_m
     }
 
     fn find(&mut self, fix: &Fix, position: Position) {
@@ -268,9 +333,20 @@ impl Matcher {
         for s in &mut self.states {
             s.score -= top;
         }
-        self.states.retain(|s| s.score > STATE_FLOOR);
-        self.states.truncate(STATES_MAX);
-        track.lattice.push(fix.time, position, &self.states);
+        track.drifts.clear();
+        let drifts = &self.drifts;
+        let mut k = 0;
+        self.states.retain(|s| {
+            let keep = s.score > STATE_FLOOR && track.drifts.len() < STATES_MAX;
+            if keep {
+                track.drifts.push(drifts[k]);
+            }
+            k += 1;
+            keep
+        });
+        let odometer = track.odometer.map_or(f32::INFINITY, |o| o.variance);
+        track.lattice.push(fix.time, position, odometer, &self.states);
+        track.odometer = Some(Odometer::default());
         track.pending.push(Pending {
             fix,
             position,
@@ -319,15 +395,31 @@ impl Matcher {
         }
         let dt_s = (fix.time.since(last) as f64 / 1000.0).max(0.001);
         let temper = (dt_s / self.settings.temper_s).clamp(self.settings.temper_min, 1.0);
-        let smooth = Fix { position, ..fix };
-        self.emissions.clear();
+        let sigma_m = emission::sigma_m(&fix, &self.settings);
+        let noise = sigma_m * sigma_m;
+        self.views.clear();
         for c in &self.candidates {
-            let score = emission::score(&self.network, &smooth, c, &self.settings);
-            self.emissions.push(temper * score);
+            let along = unit(c.bearing);
+            let off = off_m(c);
+            // Beyond the end of a segment.
+            let beyond = dot(off, along);
+            let by_itself = emission::bearing_and_use(&self.network, &fix, c, &self.settings);
+            self.views.push(View {
+                along,
+                right: right(along),
+                aside_m: dot(off, right(along)),
+                rest: temper * (by_itself - 0.5 * beyond * beyond / noise),
+            });
         }
-        self.transitions(track, moved_m, dt_s, transition::bound_mm(moved_m, dt_s));
+        let step = Step {
+            moved_m,
+            dt_s,
+            noise,
+            share: track.filter.map_or(0.0, |f| f.persistence.share(dt_s)),
+        };
+        self.transitions(track, step, transition::bound_mm(moved_m, dt_s));
         if self.states.is_empty() {
-            self.transitions(track, moved_m, dt_s, transition::wide_bound_mm(moved_m));
+            self.transitions(track, step, transition::wide_bound_mm(moved_m));
         }
         if !self.states.is_empty() {
             self.keep(track, fix, position);
@@ -356,11 +448,17 @@ impl Matcher {
     }
 
     /// Fills `states` with the candidates that a way of at most `bound_mm` leads to.
-    fn transitions(&mut self, track: &Track, moved_m: f64, dt_s: f64, bound_mm: u64) {
+    fn transitions(&mut self, track: &Track, step: Step, bound_mm: u64) {
         let front = track.lattice.front();
+        let nothing = Best {
+            score: f64::NEG_INFINITY,
+            back: 0,
+            length_mm: 0,
+        };
         self.best.clear();
-        self.best.resize(self.candidates.len(), (f64::NEG_INFINITY, 0));
-        for (j, from) in front.iter().enumerate() {
+        self.best.resize(self.candidates.len(), nothing);
+        let drift_noise = self.drift_noise();
+        for (j, (from, (drift, _))) in front.iter().zip(&track.drifts).enumerate() {
             self.targets.clear();
             for c in &self.candidates {
                 self.targets.push(target(
@@ -372,30 +470,69 @@ impl Matcher {
             let start = (from.spot.segment, from.spot.offset_mm);
             self.router
                 .paths(&self.network, start, &self.targets, bound_mm, &mut self.lengths);
+            let drift = drift.later(step.share, step.noise);
             for (i, (length, cost)) in self.lengths.iter().zip(self.router.costs()).enumerate() {
-                if let (Some(length), Some(cost)) = (length, cost) {
-                    let way = transition::score(*length, *cost, moved_m, dt_s, &self.settings);
-                    let score = f64::from(from.score) + way;
-                    if score > self.best[i].0 {
-                        self.best[i] = (score, j as u8);
+                if let (Some(length_mm), Some(cost)) = (*length, *cost) {
+                    let view = &self.views[i];
+                    let miss = view.aside_m - drift.mean(view.right);
+                    let variance = drift.variance(view.right) + drift_noise;
+                    let way = transition::score(length_mm, cost, step.moved_m, step.dt_s, &self.settings);
+                    let score = f64::from(from.score) + way - 0.5 * miss * miss / variance;
+                    if score > self.best[i].score {
+                        self.best[i] = Best {
+                            score,
+                            back: j as u8,
+                            length_mm,
+                        };
                     }
                 }
             }
         }
         self.states.clear();
-        for (i, c) in self.candidates.iter().enumerate() {
-            let (score, back) = self.best[i];
-            if score > f64::NEG_INFINITY {
-                let from = front[usize::from(back)].spot;
-                let (segment, offset_mm) = target(from, (c.segment, c.offset_mm), self.settings.back_tol_m);
-                let spot = Spot { segment, offset_mm };
-                self.states.push(State {
-                    spot,
-                    score: (score + self.emissions[i]) as f32,
-                    back,
-                });
+        self.drifts.clear();
+        for i in 0..self.candidates.len() {
+            if self.best[i].score > f64::NEG_INFINITY {
+                let (state, drift) = self.arrive(track, step, i);
+                self.states.push(state);
+                self.drifts.push((drift, self.candidates[i].bearing));
             }
         }
+    }
+
+    /// The state of a candidate after the best way there.
+    fn arrive(&self, track: &Track, step: Step, i: usize) -> (State, Drift) {
+        let (best, view, candidate) = (&self.best[i], &self.views[i], &self.candidates[i]);
+        let from = track.lattice.front()[usize::from(best.back)];
+        let (drift, bearing) = &track.drifts[usize::from(best.back)];
+        let (segment, offset_mm) = target(
+            from.spot,
+            (candidate.segment, candidate.offset_mm),
+            self.settings.back_tol_m,
+        );
+        // A spot that was held where it was is ahead of the fix.
+        let held_m = f64::from(offset_mm - candidate.offset_mm) / 1000.0;
+        let was = unit(*bearing);
+        let mut excess_m = 0.0;
+        let mut drift = match track.odometer {
+            Some(odometer) => {
+                excess_m = best.length_mm as f64 / 1000.0 - f64::from(odometer.way_m);
+                let held_before_m = f64::from(from.ahead_cm) / 100.0 - drift.mean(was);
+                let grown = excess_m - held_m + held_before_m;
+                let of = (step.share, step.noise);
+                drift.later_grown(of, (was, view.along), (grown, f64::from(odometer.variance)))
+            }
+            None => drift.later(step.share, step.noise),
+        };
+        drift.observe(view.right, view.aside_m, self.drift_noise());
+        let state = State {
+            spot: Spot { segment, offset_mm },
+            score: (best.score + view.rest) as f32,
+            ahead_cm: centi(drift.mean(view.along) + held_m),
+            unsure_cm: centi(libm::sqrt(drift.variance(view.along).max(0.0))).unsigned_abs(),
+            excess_cm: centi(excess_m),
+            back: best.back,
+        };
+        (state, drift)
     }
 
     /// Decides the first `n` fixes that wait.
@@ -433,6 +570,7 @@ impl Matcher {
     /// Decides the next column.
     fn decide(&mut self, track: &mut Track, pending: &Pending, out: &mut Decisions) -> Option<Decided> {
         let (behind, _) = track.lattice.ahead();
+        track.ahead_m = track.lattice.ahead_m() as f32;
         let network = &self.network;
         // A place just across a junction on the way is the same answer to the statistics.
         let (spot, posterior) = track.lattice.decide(|a, b| {
@@ -442,9 +580,68 @@ impl Matcher {
         })?;
         track.posterior_permille = (posterior * 1000.0).round() as u16;
         let begin = behind.and_then(|behind| self.way(track, behind, spot));
-        let place = self.go(track, pending, begin, spot, out);
+        if begin.is_none() {
+            self.path.segments.clear();
+            self.path.segments.push(spot.segment);
+        }
+        let ahead_mm = f64::from(track.ahead_m) * 1000.0;
+        let k = self.path.segments.len() - 1;
+        let high_mm = self.extend(track, spot, ahead_mm);
+        let place = self.shift(k, spot, ahead_mm, begin.unwrap_or((0, 0)), high_mm);
+        let place = self.go(track, pending, begin, place, out);
         track.tail = Some(spot);
         Some(place)
+    }
+
+    /// Makes `path`, which ends in `spot`, longer where the vehicle is beyond its last segment and all ways agree on
+    /// how it went on. Returns the offset on the last segment that the vehicle has not passed.
+    fn extend(&mut self, track: &Track, spot: Spot, ahead_mm: f64) -> u32 {
+        let length = self.network.segment(spot.segment).length_mm;
+        let beyond = f64::from(spot.offset_mm) - ahead_mm > f64::from(length);
+        let (_, next) = track.lattice.ahead();
+        match next {
+            Some(next) if beyond && next.segment != spot.segment && track.lattice.certain() => {
+                let from = (spot.segment, spot.offset_mm);
+                let to = (next.segment, next.offset_mm);
+                if !self
+                    .router
+                    .path(&self.network, from, to, WAY_MAX_MM, &mut self.ahead)
+                {
+                    return length;
+                }
+                self.path.segments.extend_from_slice(&self.ahead.segments[1..]);
+                next.offset_mm
+            }
+            _ => length,
+        }
+    }
+
+    /// Moves a spot on segment `k` of `path` back by `ahead_mm` (forward if negative), not beyond a place on an
+    /// earlier segment or an offset on the last, and cuts the path there.
+    fn shift(&mut self, mut k: usize, spot: Spot, ahead_mm: f64, low: (usize, u32), high_mm: u32) -> Spot {
+        let segments = &mut self.path.segments;
+        let length = |segment| f64::from(self.network.segment(segment).length_mm);
+        let last = segments.len() - 1;
+        let mut offset = f64::from(spot.offset_mm) - ahead_mm;
+        while offset < 0.0 && k > low.0 {
+            k -= 1;
+            offset += length(segments[k]);
+        }
+        while k < last && offset > length(segments[k]) {
+            offset -= length(segments[k]);
+            k += 1;
+        }
+        if k == last {
+            offset = offset.min(f64::from(high_mm));
+        }
+        if k == low.0 {
+            offset = offset.max(f64::from(low.1));
+        }
+        segments.truncate(k + 1);
+        Spot {
+            segment: segments[k],
+            offset_mm: offset.clamp(0.0, length(segments[k])) as u32,
+        }
     }
 
     /// Places a fix without a column on the way between its neighbours that have one, if it is within `reach_m`.
@@ -474,8 +671,16 @@ impl Matcher {
                 if distance > f64::from(reach_m) * 1000.0 {
                     return None;
                 }
-                self.path.segments.truncate(k + 1);
-                spot
+                // The error fades with time, in both directions.
+                let share = match (track.lattice.decided_at(), &track.filter) {
+                    (Some(then), Some(filter)) => {
+                        let dt_s = pending.fix.time.since(then) as f64 / 1000.0;
+                        filter.persistence.share(dt_s)
+                    }
+                    _ => 0.0,
+                };
+                let ahead_mm = share * f64::from(track.ahead_m) * 1000.0;
+                self.shift(k, spot, ahead_mm, begin, high)
             }
             None => behind,
         };
@@ -504,8 +709,20 @@ impl Matcher {
                 path.segments.push(back.0);
                 return Some((0, back.1));
             }
-            let found = self.router.path(network, back, end, WAY_MAX_MM, path);
-            return found.then_some((0, back.1));
+            let mut bound = WAY_MAX_MM;
+            if at.spot != behind && end.0 != back.0 {
+                let (from, to) = (
+                    (behind.segment, behind.offset_mm),
+                    target(behind, (to.segment, to.offset_mm), tolerance),
+                );
+                if !self.router.path(network, from, to, WAY_MAX_MM, path) {
+                    return None;
+                }
+                bound = path.length_mm + ASIDE_MM;
+            }
+            if self.router.path(network, back, end, bound, path) {
+                return Some((0, back.1));
+            }
         }
         // What was decided has turned out to be wrong: the way goes on from beside it.
         let end = target(behind, (to.segment, to.offset_mm), tolerance);
@@ -603,4 +820,17 @@ impl Matcher {
 fn target(from: Spot, to: (SegmentIndex, u32), back_tol_m: u32) -> (SegmentIndex, u32) {
     let behind = to.0 == from.segment && to.1 < from.offset_mm && from.offset_mm - to.1 <= back_tol_m * 1000;
     (to.0, if behind { from.offset_mm } else { to.1 })
+}
+
+/// Where a fix lies from a candidate, in metres to the east and north.
+fn off_m(candidate: &Candidate) -> (f64, f64) {
+    let (east, north) = candidate.off_mm;
+    (f64::from(east) / 1000.0, f64::from(north) / 1000.0)
+}
+
+/// Metres as whole centimetres; what does not fit is as far as can be told.
+fn centi(metres: f64) -> i16 {
+    (metres * 100.0)
+        .round()
+        .clamp(f64::from(i16::MIN + 1), f64::from(i16::MAX)) as i16
 }

@@ -11,6 +11,7 @@
 
 mod booking;
 mod candidates;
+mod drift;
 mod emission;
 mod kinematics;
 mod lane;

@@ -56,6 +56,8 @@ pub struct Settings {
     pub temper_s: f64,
     /// Least weight of a fix that is kept for the lattice, greatest of one that is not.
     pub temper_min: f64,
+    /// What a receiver's error changes by from fix to fix beside its lasting part, as a standard deviation in metres.
+    pub drift_noise_m: f64,
     /// Error of dead reckoning per second: a part that is always there, in m/s.
     pub reckon_mps: f64,
     /// Error of dead reckoning per second: a share of the speed.
@@ -101,10 +103,11 @@ impl Default for Settings {
             frozen_fixes: 3,
             frozen_min_mps: 2.8,
             offroad_m: 100,
-            temper_s: 5.0,
+            temper_s: 3.0,
             temper_min: 0.25,
+            drift_noise_m: 0.5,
             reckon_mps: 0.5,
-            reckon_share: 0.15,
+            reckon_share: 0.1,
             lag_s: 30,
             pending_max: 128,
             skip_points: 3,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::smoothing::Filter;
+use super::drift::Drift;
+use super::smoothing::{Filter, Odometer};
 use super::viterbi::Lattice;
 use crate::ingest::Probe;
 use crate::network::SegmentIndex;
@@ -85,7 +86,13 @@ pub struct Track {
     pub(super) pending: Vec<Pending>,
     /// Columns of the kept ones.
     pub(super) lattice: Lattice,
+    /// What each state of the last column holds for the receiver's error, and the direction of its road.
+    pub(super) drifts: Vec<(Drift, Bearing)>,
     pub(super) filter: Option<Filter>,
+    /// The way driven since the last column, if all fixes since had a speed.
+    pub(super) odometer: Option<Odometer>,
+    /// How far the receiver's error put the last decided column's spot ahead of the vehicle, in metres.
+    pub(super) ahead_m: f32,
     /// Where the last decided fix was placed; `None` if it was not.
     pub(super) at: Option<At>,
     /// The state of the lattice's decided column that `at` follows from.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::drift::believed;
 use super::track::Spot;
 use crate::units::{EventTime, Position};
 
@@ -15,6 +16,12 @@ pub(super) struct State {
     pub(super) spot: Spot,
     /// Natural logarithm of the likelihood of the best way there, relative to the best state of the column.
     pub(super) score: f32,
+    /// How far the receiver's error puts the spot ahead of the vehicle, in cm, as far as was known then.
+    pub(super) ahead_cm: i16,
+    /// Standard deviation of that in cm.
+    pub(super) unsure_cm: u16,
+    /// By how much the way from the state before is longer than the odometer says, in cm.
+    pub(super) excess_cm: i16,
     /// The state of the column before on the best way.
     pub(super) back: u8,
 }
@@ -24,6 +31,8 @@ pub(super) struct State {
 pub(super) struct Column {
     pub(super) time: EventTime,
     pub(super) position: Position,
+    /// Variance of the odometer's way from the column before in m²; infinite without one.
+    pub(super) odometer: f32,
     /// Its states are those before this index, from the end of the column before.
     end: u32,
 }
@@ -72,11 +81,12 @@ impl Lattice {
     }
 
     /// Adds a column and forgets what no way of the new one comes from.
-    pub(super) fn push(&mut self, time: EventTime, position: Position, states: &[State]) {
+    pub(super) fn push(&mut self, time: EventTime, position: Position, odometer: f32, states: &[State]) {
         self.states.extend_from_slice(states);
         self.columns.push(Column {
             time,
             position,
+            odometer,
             end: self.states.len() as u32,
         });
         self.prune();
@@ -140,6 +150,36 @@ impl Lattice {
             (true, 1) => (Some(spot(0)), None),
             (true, _) => (Some(spot(0)), Some(spot(1))),
         }
+    }
+
+    /// When the column decided last was taken.
+    pub(super) fn decided_at(&self) -> Option<EventTime> {
+        self.columns.first().filter(|_| self.decided).map(|c| c.time)
+    }
+
+    /// How far the receiver's error puts the spot of the column to be decided next ahead of the vehicle, in metres,
+    /// as all later columns on the best way tell it (Rauch, Tung and Striebel's smoother; the vehicle's place is
+    /// carried by the odometer, the error need not be).
+    pub(super) fn ahead_m(&self) -> f64 {
+        let Some(last) = self.columns.len().checked_sub(1) else {
+            return 0.0;
+        };
+        let metres = |cm: i16| f64::from(cm) / 100.0;
+        let mut at = self.best();
+        let mut ahead = metres(self.front()[at].ahead_cm);
+        for column in (usize::from(self.decided)..last).rev() {
+            let after = self.states[self.range(column + 1).start + at];
+            at = usize::from(after.back);
+            let state = self.states[self.range(column).start + at];
+            let known = metres(state.ahead_cm);
+            let unsure = f64::from(state.unsure_cm) / 100.0;
+            let variance = unsure * unsure;
+            let all = variance + f64::from(self.columns[column + 1].odometer);
+            let miss = known + metres(after.excess_cm) - ahead;
+            let gain = if believed(miss, all) { variance / all } else { 0.0 };
+            ahead = known - gain * miss;
+        }
+        ahead
     }
 
     /// Where the way to a state of the last column passes `column`.

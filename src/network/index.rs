@@ -158,7 +158,7 @@ mod tests {
         ) {
             let n = roads(lat, lon, &shapes);
             let at = e7(lat + y, lon + x);
-            let mut found = vec![Candidate { segment: 9, offset_mm: 9, distance_mm: 9, bearing: Bearing::from_degrees(1.0).unwrap() }];
+            let mut found = vec![Candidate { segment: 9, offset_mm: 9, distance_mm: 9, bearing: Bearing::from_degrees(1.0).unwrap(), off_mm: (0, 0) }];
             n.candidates(at, radius_mm, &mut found);
 
             let keys: Vec<_> = found.iter().map(|c| (c.distance_mm, c.bearing, c.segment)).collect();

@@ -230,6 +230,8 @@ pub struct Candidate {
     pub distance_mm: u32,
     /// Direction of travel there.
     pub bearing: Bearing,
+    /// Where the position lies from that place, in millimetres to the east and to the north.
+    pub off_mm: (i32, i32),
 }
 
 pub use build::{BuildReport, BuildSettings};

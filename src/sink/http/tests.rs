@@ -95,6 +95,7 @@ impl Roads for Street {
                     offset_mm,
                     distance_mm,
                     bearing,
+                    off_mm: (0, 0),
                 });
             }
         }
