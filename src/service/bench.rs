@@ -1,20 +1,19 @@
 //! `viaflux bench`: how fast parts of viaflux are on given work.
 
 use std::fs;
-use std::io::{BufRead, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::cli::{self, Global};
-use crate::locate::{Decided, Decisions, Fix, Lag, Matcher, Settings, Track};
-use crate::network::{Network, SegmentFlags, SegmentIndex};
-use crate::source::file;
-use crate::units::{Bearing, EventTime, Position};
+use super::traces::{self, Trace};
+use crate::locate::{Decisions, Lag, Matcher, Settings, Track};
+use crate::network::Network;
 
 /// Arguments of `viaflux bench`.
 #[derive(Debug, Args)]
@@ -31,11 +30,20 @@ enum What {
 
 /// How long a decision may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Wait {
+pub(super) enum Wait {
     /// `locate.lag_s`, as live.
     Online,
     /// Until the trace ends.
     Full,
+}
+
+impl From<Wait> for Lag {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Online => Lag::Online,
+            Wait::Full => Lag::Full,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -73,15 +81,6 @@ impl BenchArgs {
     }
 }
 
-/// Longitude, latitude, seconds, km/h, degrees.
-type Point = (f64, f64, f64, Option<f64>, Option<f64>);
-
-#[derive(Deserialize)]
-struct Trace {
-    id: u64,
-    pts: Vec<Point>,
-}
-
 /// Decisions of one trace, and how many points had been read when each was out.
 #[derive(Debug, Default)]
 struct Matched {
@@ -100,11 +99,8 @@ impl MatchArgs {
     fn run(self, global: &Global) -> Result<()> {
         let settings = global.configure(&[])?.config.locate;
         let network = Arc::new(Network::load(&self.map).with_context(|| self.map.display().to_string())?);
-        let traces = read(&self.traces)?;
-        let lag = match self.lag {
-            Wait::Online => Lag::Online,
-            Wait::Full => Lag::Full,
-        };
+        let traces = traces::read(&self.traces)?;
+        let lag = self.lag.into();
         let share = traces.len().div_ceil(usize::from(self.threads)).max(1);
         let parts: Vec<(Vec<Matched>, Duration)> = std::thread::scope(|scope| {
             let workers: Vec<_> = traces
@@ -119,42 +115,17 @@ impl MatchArgs {
                 .collect()
         });
         let cpu: Duration = parts.iter().map(|(_, cpu)| *cpu).sum();
-        let points: usize = traces.iter().map(|(_, fixes)| fixes.len()).sum();
+        let points: usize = traces.iter().map(|t| t.fixes.len()).sum();
         let matched = parts.into_iter().flat_map(|(matched, _)| matched);
-        write(&self.out, &network, traces.iter().map(|(id, _)| *id).zip(matched))
+        write(&self.out, &network, traces.iter().map(|t| t.id).zip(matched))
             .with_context(|| format!("cannot write {}", self.out.display()))?;
         let report = format!("{{\"points\": {points}, \"cpu_s\": {:.6}}}", cpu.as_secs_f64());
         Ok(cli::print(&report)?)
     }
 }
 
-fn read(path: &Path) -> Result<Vec<(u64, Vec<Fix>)>> {
-    let mut traces = Vec::new();
-    for (n, line) in file::open(path)?.lines().enumerate() {
-        let at = || format!("{}, line {}", path.display(), n + 1);
-        let line = line.with_context(at)?;
-        let trace: Trace = serde_json::from_str(&line).with_context(at)?;
-        let fixes = trace.pts.iter().enumerate().map(|(k, p)| fix(k as u64, *p));
-        let fixes: Result<Vec<Fix>> = fixes.collect();
-        traces.push((trace.id, fixes.with_context(at)?));
-    }
-    Ok(traces)
-}
-
-fn fix(id: u64, (lon, lat, s, kph, degrees): Point) -> Result<Fix> {
-    Ok(Fix {
-        time: EventTime::from_ms((s * 1000.0).round() as i64),
-        position: Position::from_degrees(lat, lon)?,
-        speed: kph.map(|v| (v / 3.6 * 1000.0).round() as u32),
-        heading: degrees.and_then(Bearing::from_degrees),
-        accuracy_mm: None,
-        bus_roads: false,
-        id,
-    })
-}
-
 fn match_all(
-    traces: &[(u64, Vec<Fix>)],
+    traces: &[Trace],
     network: &Arc<Network>,
     settings: &Settings,
     lag: Lag,
@@ -162,7 +133,7 @@ fn match_all(
     let mut matcher = Matcher::new(network.clone(), settings.clone(), lag);
     let mut all = Vec::with_capacity(traces.len());
     let begin = cpu_time();
-    for (_, fixes) in traces {
+    for Trace { fixes, .. } in traces {
         let (mut track, mut out) = (Track::default(), Matched::default());
         for (k, fix) in fixes.iter().enumerate() {
             matcher.push(&mut track, *fix, &mut out.decisions);
@@ -198,6 +169,7 @@ fn write(
 ) -> std::io::Result<()> {
     let mut out = BufWriter::new(fs::File::create(path)?);
     for (id, m) in matched {
+        let mut route = Vec::new();
         let mut line = Line {
             id,
             points: Vec::new(),
@@ -206,39 +178,16 @@ fn write(
         for (decision, fed) in m.decisions.fixes.iter().zip(&m.fed) {
             let place = decision.place.as_ref().ok();
             line.points.push(place.map(|p| {
-                let (way, dir) = named(network, p.segment);
+                let (way, dir) = traces::named(network, p.segment);
                 (way, dir, *fed)
             }));
             if let Some(place) = place {
-                drive(network, place, m.decisions.way(place), &mut line.route);
+                traces::drive_to(network, place, m.decisions.way(place), &mut route);
             }
         }
+        line.route = route.into_iter().map(|((way, dir), m)| (way, dir, m)).collect();
         serde_json::to_writer(&mut out, &line)?;
         out.write_all(b"\n")?;
     }
     out.flush()
-}
-
-/// Adds the way to a place.
-fn drive(network: &Network, place: &Decided, way: &[SegmentIndex], route: &mut Vec<(i64, i8, f64)>) {
-    for (k, &segment) in way.iter().enumerate() {
-        let from = if k == 0 { place.from_mm } else { 0 };
-        let to = if k + 1 == way.len() {
-            place.offset_mm
-        } else {
-            network.segment(segment).length_mm
-        };
-        let (id, dir) = named(network, segment);
-        let metres = f64::from(to.saturating_sub(from)) / 1000.0;
-        match route.last_mut() {
-            Some(last) if (last.0, last.1) == (id, dir) => last.2 += metres,
-            _ => route.push((id, dir, metres)),
-        }
-    }
-}
-
-fn named(network: &Network, segment: SegmentIndex) -> (i64, i8) {
-    let s = network.segment(segment);
-    let back = s.flags.has(SegmentFlags::BACKWARD);
-    (s.key.way, if back { -1 } else { 1 })
 }

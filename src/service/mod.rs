@@ -36,6 +36,7 @@ pub mod schema;
 mod shell;
 pub mod simulate;
 pub mod telemetry;
+pub mod traces;
 
 /// Most threads that may be asked for: beyond the cores of any machine, and few enough to be started.
 const THREADS_MAX: usize = 1024;

@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
-use clap::Args;
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::traces;
 use crate::network::osm::write_xml;
 use crate::network::{BuildSettings, Network};
-use crate::simulate::{CONGESTED, EventTruth, Feed, Settings, Simulation, Trips};
+use crate::simulate::{CONGESTED, EventTruth, Feed, Settings, Simulation, TraceSettings, Traces, Trips};
 use crate::units::EventTime;
 
 /// Event time simulated between two writes.
@@ -23,13 +24,31 @@ const FREE_MPS: &str =
 
 /// Simulates the built-in city and writes events and truth.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   viaflux simulate -o city
   viaflux simulate -o city --seed 7 --vehicles 8000 --duration 20m --no-defects
   viaflux replay --map city/city.map --probes city/gps.ndjson --sensors city/sensor.ndjson \\
-      --sites city/sensors.json --preset simulated-city -o out")]
+      --sites city/sensors.json --preset simulated-city -o out
+  viaflux simulate traces --map porto.map -o traces")]
 pub struct SimulateArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Absent with a subcommand only.
+    #[command(flatten)]
+    city: Option<CityArgs>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Single drives over a given map, with receiver noise and truth, thinned to several intervals.
+    Traces(TracesArgs),
+}
+
+/// What city to simulate.
+#[derive(Args, Clone, Debug)]
+pub struct CityArgs {
     /// Seed of every random choice; equal arguments give equal files.
     #[arg(long, default_value_t = Settings::default().seed)]
     pub seed: u64,
@@ -83,6 +102,111 @@ fn whole_second(text: &str) -> Result<String, String> {
 }
 
 impl SimulateArgs {
+    /// Simulates and writes all files.
+    ///
+    /// # Errors
+    /// An argument out of its range, or a file that cannot be read or written.
+    pub fn run(self) -> anyhow::Result<()> {
+        match (self.what, self.city) {
+            (Some(What::Traces(args)), _) => args.run(),
+            (None, Some(args)) => args.run(),
+            (None, None) => bail!("name a folder to write to with --output"),
+        }
+    }
+}
+
+/// What drives to simulate, and on which map.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Writes a file for each interval, 5s.ndjson for 5 s, all of the same drives; docs/formats.md tells what stands in them.
+
+Example:
+  viaflux simulate traces --map porto.map --trips 1000 -o traces
+  viaflux evaluate traces --map porto.map traces/*.ndjson")]
+pub struct TracesArgs {
+    /// Map to drive on.
+    #[arg(long, value_name = "FILE")]
+    pub map: PathBuf,
+    /// Seed of every random choice; equal arguments give equal files.
+    #[arg(long, default_value_t = TraceSettings::default().seed)]
+    pub seed: u64,
+    /// Number of drives.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
+    pub trips: u32,
+    /// Length of each drive, such as 10m.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
+    pub duration: u32,
+    /// Seconds between two positions; one file for each.
+    #[arg(
+        long,
+        value_name = "S,…",
+        default_value = "1,5,15,30,60",
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub intervals: Vec<u32>,
+    /// Error of a position on each axis (one standard deviation), in metres.
+    #[arg(long, value_name = "M", default_value_t = TraceSettings::default().sigma_m)]
+    pub sigma: f64,
+    /// Seconds in which the error fades to 1/e; 0 for an error that is new with each position.
+    #[arg(long, value_name = "S", default_value_t = TraceSettings::default().correlation_s)]
+    pub correlation: f64,
+    /// Folder to write to; made if it is missing, its files are replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+impl TracesArgs {
+    fn run(self) -> anyhow::Result<()> {
+        for (name, value) in [("sigma", self.sigma), ("correlation", self.correlation)] {
+            ensure!(value.is_finite() && value >= 0.0, "--{name} must not be negative");
+        }
+        if let Some(long) = self.intervals.iter().find(|&&s| s > self.duration) {
+            bail!(
+                "--intervals {long} is longer than the drives of {} s; lengthen them with --duration",
+                self.duration
+            );
+        }
+        let network = Network::load(&self.map).with_context(|| self.map.display().to_string())?;
+        let settings = TraceSettings {
+            seed: self.seed,
+            duration_s: self.duration,
+            sigma_m: self.sigma,
+            correlation_s: self.correlation,
+        };
+        let few = "the map has too few connected roads for drives of that length; shorten them with --duration \
+                   or take a larger map";
+        let mut drives = Traces::new(&network, settings).context(few)?;
+        std::fs::create_dir_all(&self.output)
+            .with_context(|| format!("cannot make the folder {}", self.output.display()))?;
+        let mut files = Vec::new();
+        for &interval in &self.intervals {
+            files.push((
+                interval,
+                Output::create(&self.output, &format!("{interval}s.ndjson"))?,
+            ));
+        }
+        for id in 0..u64::from(self.trips) {
+            let trip = drives.next().context(few)?;
+            for (interval, file) in &mut files {
+                traces::write(file, id, &network, &trip, *interval as usize)
+                    .with_context(|| format!("cannot write {}", file.path.display()))?;
+            }
+        }
+        for (_, file) in files {
+            file.close()?;
+        }
+        println!(
+            "{} drives of {} s -> {}",
+            self.trips,
+            self.duration,
+            self.output.display()
+        );
+        Ok(())
+    }
+}
+
+impl CityArgs {
     /// The settings of the simulation.
     ///
     /// # Errors
@@ -112,11 +236,7 @@ impl SimulateArgs {
         })
     }
 
-    /// Simulates and writes all files.
-    ///
-    /// # Errors
-    /// An argument out of its range, or a file that cannot be written.
-    pub fn run(self) -> anyhow::Result<()> {
+    fn run(self) -> anyhow::Result<()> {
         let settings = self.settings()?;
         std::fs::create_dir_all(&self.output)
             .with_context(|| format!("cannot make the folder {}", self.output.display()))?;
@@ -357,7 +477,7 @@ mod tests {
     fn writes_all_files_alike_each_time() {
         let folders = [(); 2].map(|()| {
             let folder = tempfile::tempdir().unwrap();
-            let args = SimulateArgs {
+            let args = CityArgs {
                 seed: 4,
                 begin: Settings::default().begin.to_string(),
                 duration: 240,

@@ -12,6 +12,7 @@ pub(super) enum Purpose {
     Probes,
     Sensors,
     Incidents,
+    Traces,
 }
 
 /// A stream of random numbers, fixed by seed and purpose on every platform.

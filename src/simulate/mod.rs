@@ -15,6 +15,7 @@ mod dice;
 mod incidents;
 mod probes;
 mod streets;
+mod traces;
 mod traffic;
 mod truth;
 
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use city::CENTRE;
+pub use traces::{Second, TraceSettings, Traces, Trip};
 pub use traffic::Trips;
 pub use truth::{
     Between, CONGESTED, EdgeDescription, EdgeTruth, Effect, EventTruth, LoopDescription, PointTruth,

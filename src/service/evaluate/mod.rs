@@ -7,16 +7,19 @@ mod congestion;
 mod cover;
 mod events;
 mod files;
+mod intervals;
 mod points;
 mod rejections;
+mod reliability;
 mod report;
 mod speeds;
+mod traces;
 mod truth;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::cover::{Cover, CoverReport};
@@ -26,21 +29,39 @@ use crate::network::Network;
 
 /// Score a run against a truth.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   viaflux replay --map city.map --probes gps.ndjson --preset simulated-city --matches --every-pane -o run
   viaflux evaluate --run run --truth city --map city.map
-  viaflux evaluate --run run --truth city --map city.map --json | jq .congestion")]
+  viaflux evaluate --run run --truth city --map city.map --json | jq .congestion
+  viaflux evaluate traces --map porto.map traces/*.ndjson")]
 pub struct EvaluateArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Absent with a subcommand only.
+    #[command(flatten)]
+    run: Option<RunArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Score the matcher alone on drives with known truth, by sampling interval.
+    Traces(traces::TracesArgs),
+}
+
+/// Which run to score against which truth.
+#[derive(Debug, Args)]
+struct RunArgs {
     /// Folder of the run: matches.ndjson, segment-states.ndjson, alerts.ndjson, summary.json.
     #[arg(long, value_name = "DIR")]
-    pub run: PathBuf,
+    run: PathBuf,
     /// Folder of the truth: edges.ndjson, truth-*.ndjson, … (plain, .zst or .gz).
     #[arg(long, value_name = "DIR")]
-    pub truth: PathBuf,
+    truth: PathBuf,
     /// Map of the run; without it `city.map` in the folder of the truth.
     #[arg(long, value_name = "FILE")]
-    pub map: Option<PathBuf>,
+    map: Option<PathBuf>,
 }
 
 /// The scores. A part is absent if the run or the truth lacks its files; `skipped` says which.
@@ -68,9 +89,18 @@ impl EvaluateArgs {
     /// Scores and prints the report.
     ///
     /// # Errors
-    /// If the map cannot be read or is not that of the run, a file is damaged, or the two folders have no part
-    /// in common.
+    /// If the map cannot be read or is not that of the run, a file is damaged, or there is nothing to score.
     pub fn run(self, global: &Global) -> anyhow::Result<()> {
+        match (self.what, self.run) {
+            (Some(What::Traces(args)), _) => args.run(global),
+            (None, Some(args)) => args.run(global),
+            (None, None) => bail!("name the folders with --run and --truth"),
+        }
+    }
+}
+
+impl RunArgs {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
         let report = self.evaluate()?;
         let text = if global.json {
             serde_json::to_string_pretty(&report)?
@@ -98,7 +128,7 @@ impl EvaluateArgs {
     }
 }
 
-fn score(args: &EvaluateArgs, network: &Network) -> anyhow::Result<Report> {
+fn score(args: &RunArgs, network: &Network) -> anyhow::Result<Report> {
     let mut report = Report {
         map_version: network.version().to_owned(),
         ..Report::default()
@@ -124,7 +154,12 @@ fn score(args: &EvaluateArgs, network: &Network) -> anyhow::Result<Report> {
 
     let marks = points::Points::read(&args.truth, &truth)?;
     match (points::read_matches(&args.run)?, &marks) {
-        (Some(matches), Some(marks)) => report.points = Some(points::score(&matches, marks, &truth)),
+        (Some(matches), Some(marks)) => {
+            let breaks = summary
+                .as_ref()
+                .and_then(|s| s["located"]["broken_steps"].as_u64());
+            report.points = Some(points::score(&matches, marks, &truth, breaks));
+        }
         (None, _) => report
             .skipped
             .push("points: the run has no matches.ndjson (replay --matches)".to_owned()),

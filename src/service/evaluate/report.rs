@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::Report;
 use super::points::Tally;
+use super::reliability::{Reliability, Row};
+use super::traces::{Scores, TracesReport};
 
 /// A number with `decimals`, or a dash.
 fn number(value: Option<f64>, decimals: usize) -> String {
@@ -50,6 +52,134 @@ fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
 
 fn header(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|c| (*c).to_owned()).collect()
+}
+
+fn seconds(s: u32) -> String {
+    format!("{s} s")
+}
+
+/// How many decisions say what of themselves, and, column by column, which share of some of them is right.
+fn show_reliability(
+    f: &mut fmt::Formatter<'_>,
+    all: &Reliability,
+    columns: &[(String, Option<&Reliability>)],
+) -> fmt::Result {
+    writeln!(f, "\nPosterior of decisions, and the share that is right")?;
+    let mut rows = vec![header(&["posterior", "n", "mean"])];
+    rows[0].extend(columns.iter().map(|(name, _)| name.clone()));
+    let mut row = |name: String, pick: &dyn Fn(&Reliability) -> Row| {
+        let of_all = pick(all);
+        let mut cells = vec![name, of_all.n.to_string(), number(of_all.mean_posterior, 3)];
+        let right = |r: Option<&Reliability>| percent(r.and_then(|r| pick(r).right_ratio));
+        cells.extend(columns.iter().map(|(_, r)| right(*r)));
+        rows.push(cells);
+    };
+    for (k, bin) in all.bins.iter().enumerate() {
+        row(format!("{} to {}", bin.from, bin.to), &|r| r.bins[k]);
+    }
+    row(format!("{} and more", all.sure.from), &|r| r.sure);
+    row("all".to_owned(), &|r| r.all);
+    table(f, &rows)
+}
+
+impl fmt::Display for TracesReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waits = if self.lag == "full" {
+            "decisions wait for the end of the trace".to_owned()
+        } else {
+            format!(
+                "decisions wait {} s, {} s since the fix before at most",
+                self.lag_s, self.settle_s
+            )
+        };
+        writeln!(f, "Map {}; {waits}", self.map_version)?;
+        // A single class is all.
+        let all = (self.intervals.len() > 1).then_some(&self.all);
+        let cells = || self.intervals.iter().chain(all);
+        let name = |s: &Scores| s.interval_s.map_or_else(|| "all".to_owned(), seconds);
+
+        writeln!(f, "\nPoints on the true way and direction, by interval")?;
+        let mut rows = vec![header(&[
+            "", "traces", "points", "strict", "lenient", "on route", "way only", "no place",
+        ])];
+        rows.extend(cells().map(|s| {
+            vec![
+                name(s),
+                s.traces.to_string(),
+                s.points.to_string(),
+                percent(s.strict_ratio),
+                percent(s.lenient_ratio),
+                percent(s.on_route_ratio),
+                percent(s.on_way_ratio),
+                percent(s.unlocated_ratio),
+            ]
+        }));
+        table(f, &rows)?;
+        writeln!(
+            f,
+            "  lenient: within 10 m of a junction of the drive, the way on its other side is as good; on route: on any \
+             way and direction of the drive"
+        )?;
+
+        writeln!(f, "\nWays by length")?;
+        let mut rows = vec![header(&[
+            "",
+            "km",
+            "RMF",
+            "d+",
+            "d-",
+            "recall",
+            "precision",
+            "breaks",
+        ])];
+        rows.extend(cells().map(|s| {
+            vec![
+                name(s),
+                number(Some(s.true_m / 1000.0), 0),
+                percent(s.rmf),
+                percent(s.d_plus),
+                percent(s.d_minus),
+                percent(s.recall),
+                percent(s.precision),
+                s.breaks.to_string(),
+            ]
+        }));
+        table(f, &rows)?;
+        writeln!(
+            f,
+            "  RMF: (d+ + d-) / driven; d+: decided, but not driven; d-: driven, but not decided"
+        )?;
+
+        writeln!(f, "\nEvent time from a position to its decision in seconds")?;
+        let mut rows = vec![header(&["", "n", "p50", "p90", "p99", "max", "at the end"])];
+        rows.extend(cells().map(|s| {
+            vec![
+                name(s),
+                s.delay.n.to_string(),
+                number(s.delay.p50_s, 0),
+                number(s.delay.p90_s, 0),
+                number(s.delay.p99_s, 0),
+                number(s.delay.max_s, 0),
+                s.delay.at_end.to_string(),
+            ]
+        }));
+        table(f, &rows)?;
+
+        let Some(of_all) = &self.all.reliability else {
+            return Ok(());
+        };
+        let mut columns = vec![
+            ("strictly".to_owned(), Some(&of_all.strict)),
+            ("leniently".to_owned(), Some(&of_all.lenient)),
+            ("on route".to_owned(), Some(&of_all.on_route)),
+        ];
+        columns.extend(self.intervals.iter().map(|s| {
+            let reliability = s.reliability.as_ref().map(|r| &r.lenient);
+            (name(s), reliability)
+        }));
+        show_reliability(f, &of_all.lenient, &columns)?;
+        writeln!(f, "  by interval: leniently")
+    }
 }
 
 impl fmt::Display for Report {
@@ -114,9 +244,37 @@ impl Report {
         table(f, &rows)?;
         writeln!(
             f,
-            "  {} points of vehicles moved by hand left out",
-            points.teleported
-        )
+            "  {} points of vehicles moved by hand left out; {} tracks broken off",
+            points.teleported,
+            points.breaks.map_or_else(|| "–".to_owned(), |n| n.to_string())
+        )?;
+        if points.intervals.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nPoints on an edge, by the interval of their vehicle")?;
+        let mut rows = vec![header(&["", "points", "right", "km", "recall", "precision"])];
+        for i in &points.intervals {
+            rows.push(vec![
+                seconds(i.interval_s),
+                i.points.points.to_string(),
+                percent(i.points.correct_ratio),
+                number(Some(i.driven_m / 1000.0), 0),
+                percent(i.recall),
+                percent(i.precision),
+            ]);
+        }
+        table(f, &rows)?;
+        writeln!(
+            f,
+            "  recall and precision: by the distance driven to each point, of all and of located points"
+        )?;
+        let Some(all) = &points.reliability else {
+            return Ok(());
+        };
+        let mut columns = vec![("right".to_owned(), Some(all))];
+        let intervals = points.intervals.iter();
+        columns.extend(intervals.map(|i| (seconds(i.interval_s), i.reliability.as_ref())));
+        show_reliability(f, all, &columns)
     }
 
     fn show_speeds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

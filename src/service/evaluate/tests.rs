@@ -54,7 +54,7 @@ fn segment_id(network: &Network, way: i64, forward: bool) -> String {
 
 struct Folders {
     _root: tempfile::TempDir,
-    args: EvaluateArgs,
+    args: RunArgs,
     network: Network,
 }
 
@@ -63,7 +63,7 @@ impl Folders {
     /// X is on a way that the map lacks.
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let args = EvaluateArgs {
+        let args = RunArgs {
             run: root.path().join("run"),
             truth: root.path().join("truth"),
             map: None,
@@ -239,6 +239,66 @@ fn points_are_scored_by_way_and_direction() {
     assert_eq!((report.late.points, report.late.correct), (1, 1));
     assert_eq!((report.outlier.points, report.outlier.correct), (1, 0));
     assert_eq!(report.teleported, 1);
+}
+
+#[test]
+fn points_are_told_by_interval_distance_and_posterior() {
+    let folders = Folders::new();
+    let (mut points, mut matches) = (String::new(), String::new());
+    let mut add = |line: i64, vehicle: &str, second: i64, lat: f64, forward: bool, posterior: f64| {
+        let ts = BEGIN + second * 1000;
+        writeln!(
+            points,
+            r#"{{"line":{line},"kind":"ok","vehicle_id":"{vehicle}","ts":{ts},"edge":"A","way":10,"lon":8.0,"lat":{lat}}}"#
+        )
+        .unwrap();
+        writeln!(
+            matches,
+            r#"{{"line":{line},"way_id":10,"forward":{forward},"posterior":{posterior}}}"#
+        )
+        .unwrap();
+    };
+    // Every 5 s: 0.001 degrees of latitude are 111.2 m; a step of three times that is wrong.
+    add(1, "often", 0, 49.000, true, 0.95);
+    add(2, "often", 5, 49.001, true, 0.95);
+    add(3, "often", 20, 49.004, false, 0.65);
+    add(4, "often", 25, 49.005, true, 1.0);
+    // Every 30 s, and once 9 km in 30 s, which is no drive.
+    add(5, "seldom", 0, 49.000, true, 0.92);
+    add(6, "seldom", 30, 49.001, false, 0.98);
+    add(7, "seldom", 60, 49.081, true, 0.98);
+    // Who speaks once has no interval.
+    add(8, "once", 0, 49.000, true, 1.0);
+    Folders::write(&folders.args.truth, "truth-points.ndjson", &points);
+    Folders::write(&folders.args.run, "matches.ndjson", &matches);
+    Folders::write(
+        &folders.args.run,
+        "summary.json",
+        r#"{"records":{"read":8,"used":8,"rejected":{}},"located":{"broken_steps":3}}"#,
+    );
+
+    let report = folders.score().points.unwrap();
+    assert_eq!((report.strict.points, report.breaks), (8, Some(3)));
+    let [often, seldom] = &report.intervals[..] else {
+        panic!("{:?}", report.intervals)
+    };
+    assert_eq!(
+        (often.interval_s, often.points.points, often.points.correct),
+        (5, 4, 3)
+    );
+    assert!((often.driven_m - 5.0 * 111.2).abs() < 1.0, "{}", often.driven_m);
+    assert!((often.recall.unwrap() - 0.4).abs() < 1e-3);
+    assert_eq!(often.recall, often.precision);
+    assert_eq!(
+        (seldom.interval_s, seldom.points.points, seldom.points.correct),
+        (30, 3, 2)
+    );
+    assert!((seldom.driven_m - 111.2).abs() < 1.0, "{}", seldom.driven_m);
+    assert_eq!(seldom.recall, Some(0.0));
+    let sure = |i: &points::IntervalReport| i.reliability.as_ref().unwrap().sure;
+    assert_eq!((sure(often).n, sure(often).right_ratio), (3, Some(1.0)));
+    assert_eq!((sure(seldom).n, sure(seldom).right_ratio), (3, Some(2.0 / 3.0)));
+    assert_eq!(report.reliability.unwrap().bins[1].n, 1, "0.65");
 }
 
 #[test]
