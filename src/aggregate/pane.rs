@@ -193,31 +193,27 @@ impl Cell {
         let over = |s: &Stand, seconds: u32| {
             begin.plus_ms(i64::from(s.until_ms)).since(s.since) > i64::from(seconds) * 1000
         };
-        let boards = |s: &Stand| s.unsure && !over(s, settings.pickup_unsure_s);
-        let mut waiting: Vec<u64> = self
-            .stands
-            .iter()
-            .filter(|s| !boards(s))
-            .map(|s| s.traversal)
-            .collect();
+        let sure = self.stands.iter().filter(|s| !s.unsure);
+        let mut waiting: Vec<u64> = sure.map(|s| s.traversal).collect();
         waiting.sort_unstable();
         waiting.dedup();
-        // Vehicles that may all be letting passengers in or out say nothing of traffic by themselves.
-        let testified = !waiting.is_empty() || self.entries.iter().any(|e| e.time_ms > 0);
+        let moves = self.entries.iter().any(|e| e.time_ms > 0);
         let mut silent = Vec::new();
         for stand in std::mem::take(&mut self.stands) {
             let witnessed = passed.since(stand.since, settings.others_pass as usize);
-            let verdict = if boards(&stand) {
-                match (witnessed, testified) {
-                    (true, _) => Verdict::Excluded,
-                    (false, true) => Verdict::Unsure,
-                    (false, false) => Verdict::Censored,
+            let verdict = if stand.unsure {
+                // Taxis at a rank say nothing of traffic by themselves, however many they are.
+                let long = over(&stand, settings.pickup_unsure_s);
+                match (witnessed, long, waiting.is_empty()) {
+                    (true, ..) => Verdict::Excluded,
+                    (false, true, false) => Verdict::Queue,
+                    (false, false, false) => Verdict::Unsure,
+                    (false, false, true) if moves => Verdict::Unsure,
+                    (false, _, true) => Verdict::Censored,
                 }
             } else if witnessed && over(&stand, settings.passed_s) {
                 Verdict::Excluded
-            } else if over(&stand, settings.alone_s)
-                && waiting.len() < settings.jam_vehicles as usize
-            {
+            } else if over(&stand, settings.alone_s) && waiting.len() < settings.jam_vehicles as usize {
                 Verdict::Censored
             } else {
                 Verdict::Queue

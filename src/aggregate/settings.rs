@@ -13,7 +13,8 @@ pub struct Settings {
     pub unknown_s: u32,
     /// Blocks of time of which the turns are told, in seconds.
     pub block_s: u32,
-    /// How long a stop that may be for passengers counts with `unsure_permille`, in seconds.
+    /// How long a stop that may be for passengers counts with `unsure_permille`, in seconds; then it counts as any
+    /// other where others surely wait, and not at all where none does.
     pub pickup_unsure_s: u32,
     /// Weight of the time of such a stop, in permille.
     pub unsure_permille: u32,

@@ -119,9 +119,7 @@ impl Aggregate {
         if self.network.successors(passage.segment).len() > 1 {
             let block_ms = i64::from(self.settings.block_s) * 1000;
             let begin = (passage.pane * self.pane_ms).div_euclid(block_ms) * block_ms;
-            self.state
-                .turns
-                .add(EventTime::from_ms(begin), passage, free_ms);
+            self.state.turns.add(EventTime::from_ms(begin), passage, free_ms);
         }
         // Half the free-flow speed takes twice the time.
         if f64::from(passage.time_ms) * self.settings.others_ratio <= free_ms as f64 {

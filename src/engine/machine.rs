@@ -9,9 +9,7 @@ use crate::assess::{self, Assess, Assessment, Basis, Due, Places, Profile};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
-use crate::locate::{
-    self, Contribution, Locate, LocateCounts, Located, PaneIndex, Passage, Reading, Sites,
-};
+use crate::locate::{self, Contribution, Locate, LocateCounts, Located, PaneIndex, Passage, Reading, Sites};
 use crate::network::Network;
 use crate::publish::{self, Digest, Publication, Publish};
 use crate::units::EventTime;

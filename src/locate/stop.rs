@@ -83,19 +83,16 @@ impl Stop {
         let over = |ms: i64, s: u32| ms > i64::from(s) * 1000;
         let taxi = class == VehicleClass::Taxi;
         let off = signs.ignition_off.map_or(i64::MIN, |t| now.since(t));
-        // A taxi that waits for a fare longer than any signal does is at its rank.
+        // A feed that does not tell who is vacant would lose every jam if all of its taxis might be at a rank.
         let idle = taxi && signs.occupied == Some(false) && !at_line;
         self.parked |= over(off, settings.ignition_off_s) || (idle && over(stood_ms, settings.park_s));
         let flip = |t: EventTime| t.since(self.since) >= -FLIP_MS && now.since(t) >= -FLIP_MS;
         self.excluded |= self.parked || (taxi && signs.flipped.is_some_and(flip));
-        let boarding = match class {
-            VehicleClass::Taxi => signs.occupied != Some(true),
-            VehicleClass::Bus | VehicleClass::Coach => !over(stood_ms, settings.bus_stop_s),
-            _ => false,
-        };
+        let bus = matches!(class, VehicleClass::Bus | VehicleClass::Coach);
+        let boards = bus && !at_line && !over(stood_ms, settings.bus_stop_s);
         if self.excluded {
             Kind::Excluded
-        } else if boarding && !at_line {
+        } else if idle || boards {
             Kind::Unsure
         } else {
             Kind::Queue

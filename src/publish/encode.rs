@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
+use crate::aggregate::TurnFlow;
 use crate::assess::{
     About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, RegionIndex,
     SegmentState, Transition,
 };
-use crate::aggregate::TurnFlow;
 use crate::locate::Match;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, Position, kph, travel_time_ms};
