@@ -344,10 +344,11 @@ A         B         E
                     D";
     let free = draw(picture, &["AB", "BC", "BD"], "");
     let banned = draw(picture, &["AB", "BC", "BD", "1@B@2 restriction=no_left_turn"], "");
-    // Straight on between the arms, and a metre nearer to the left one.
+    // Straight on between the arms, half a metre nearer to the left one.
     let mut between = drive(&free, "ABE", 36.0, 5.0);
+    between.truncate(16);
     for f in &mut between {
-        f.position = Position::from_degrees(f.position.lat() + 1.0 / LAT_M, f.position.lon()).unwrap();
+        f.position = Position::from_degrees(f.position.lat() + 0.5 / LAT_M, f.position.lon()).unwrap();
     }
     assert_eq!(way(&free, &between), "A>B B>C");
     assert_eq!(way(&banned, &between), "A>B B>D");
