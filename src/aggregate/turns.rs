@@ -71,8 +71,4 @@ impl Turns {
         });
         flows.collect()
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
 }

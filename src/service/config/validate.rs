@@ -201,6 +201,16 @@ fn stages(config: &Config, found: &mut Faults) {
             "a segment cannot be unknown while its window holds data",
         );
     }
+    if a.block_s > a.unknown_s {
+        found.add(
+            "aggregate.block_s",
+            format!(
+                "`aggregate.block_s` is {}, more than `unknown_s` = {}",
+                a.block_s, a.unknown_s
+            ),
+            "a block of turns ends while its segments are known",
+        );
+    }
     if l.sigma_min > l.sigma_max {
         found.add(
             "locate.sigma_min",
@@ -535,6 +545,7 @@ mod tests {
         for (text, expected) in [
             ("[aggregate]\npane_s = 40\n", "no multiple of `pane_s` = 40"),
             ("[aggregate]\nunknown_s = 60\n", "less than `window_s`"),
+            ("[aggregate]\nblock_s = 3600\n", "more than `unknown_s`"),
             ("[assess.alert]\nopen_ratio = 0.6\n", "alerts flutter"),
             ("[assess.alert]\nopen_of_min = [5, 4]\n", "1 ≤ m ≤ n"),
             ("[server]\nlisten = '0.0.0.0:80'\n", "server.bearer_token_file"),
