@@ -45,7 +45,11 @@ fn drive(town: &Town, road: &str, kph: f64, dt: f64) -> Vec<Fix> {
 
 /// The decisions on some fixes, each once and in order.
 fn decide(town: &Town, fixes: &[Fix], lag: Lag) -> Decisions {
-    let mut matcher = Matcher::new(Arc::clone(&town.network), Settings::default(), lag);
+    decide_by(town, fixes, lag, Settings::default())
+}
+
+fn decide_by(town: &Town, fixes: &[Fix], lag: Lag, settings: Settings) -> Decisions {
+    let mut matcher = Matcher::new(Arc::clone(&town.network), settings, lag);
     let (mut track, mut out) = (Track::default(), Decisions::default());
     for f in fixes {
         matcher.push(&mut track, *f, &mut out);
@@ -109,14 +113,19 @@ fn parallel_roads_are_told_apart_by_many_fixes() {
     let mut noisy = |north: f64| -> Vec<Fix> {
         let mut fixes = drive(&town, "AB", 36.0, 5.0);
         for f in &mut fixes {
-            let metres = (f64::from(below(&mut dice, 21)) - 10.0) + north;
+            let metres = (f64::from(below(&mut dice, 37)) - 18.0) + north;
             f.position = Position::from_degrees(f.position.lat() + metres / LAT_M, f.position.lon()).unwrap();
         }
         fixes
     };
-    // Noise of ±10 m about 15 m off the one and 35 m off the other.
-    assert_eq!(told(&town, &noisy(-15.0)), "A>B×10");
-    assert_eq!(told(&town, &noisy(-35.0)), "C>D×10");
+    // Noise of ±18 m about 15 m off the one and 35 m off the other: some fixes are nearer to the wrong one.
+    let middle = town.road("AB").place(0.0).0 - 25.0 / LAT_M;
+    for (north, expected) in [(-15.0, "A>B×10"), (-35.0, "C>D×10")] {
+        let fixes = noisy(north);
+        let below = fixes.iter().filter(|f| f.position.lat() < middle).count();
+        assert!((1..10).contains(&below), "{below} of 10 fixes below the middle");
+        assert_eq!(told(&town, &fixes), expected);
+    }
 }
 
 #[test]
@@ -232,6 +241,17 @@ fn a_stop_at_a_signal_under_noise() {
     };
     // All of the wait is before the line, and nobody turns into the side street.
     assert_eq!(on(20..60, "A>B"), 40, "{}", told(&town, &fixes));
+    let plain = Settings {
+        dwell_snap_m: 0,
+        ..Settings::default()
+    };
+    let unsnapped = decide_by(&town, &fixes, Lag::Online, plain).fixes;
+    let beyond =
+        |d: &viaflux::locate::Decision| d.place.as_ref().is_ok_and(|p| town.name(p.segment) == "B>C");
+    assert!(
+        unsnapped[20..60].iter().any(beyond),
+        "were it not for the stop line"
+    );
     assert_eq!(on(0..90, "A>B") + on(0..90, "B>C"), 90, "{}", told(&town, &fixes));
     assert_eq!(way(&town, &fixes), "A>B B>C");
 }
@@ -287,6 +307,53 @@ fn a_clock_that_jitters() {
         f.time = f.time.plus_ms([0, 900, -900][k % 3]);
     }
     assert_eq!(way(&town, &fixes), "A>B B>C");
+}
+
+#[test]
+fn a_roundabout() {
+    // It turns to the left, as all do where one drives on the right.
+    let picture = "
+          N
+
+
+
+          Q
+S        T P
+          R
+
+
+
+          E";
+    let ways = ["ST", "RE", "QN", "PQTRP junction=roundabout"];
+    let town = draw(picture, &ways, "");
+    assert_eq!(way(&town, &drive(&town, "STRE", 36.0, 5.0)), "S>T T>R R>E");
+    // Left by the third exit: with no fix on the ring the way still leads round it.
+    let mut fixes = drive(&town, "STRPQN", 36.0, 5.0);
+    let (on, off) = (town.road("STRPQN").to('T'), town.road("STRPQN").to('Q'));
+    fixes.retain(|f| !(on..off).contains(&(f.time.ms() as f64 / 100.0 + 1.0)));
+    assert_eq!(way(&town, &fixes), "S>T T>R R>P P>Q Q>N");
+    let both = draw(picture, &["ST", "RE", "QN", "PQTRP"], "");
+    assert_eq!(way(&both, &fixes), "S>T T>Q Q>N", "were it no roundabout");
+}
+
+#[test]
+fn a_banned_turn_costs_and_may_be_taken() {
+    let picture = "
+                    C
+A         B         E
+                    D";
+    let free = draw(picture, &["AB", "BC", "BD"], "");
+    let banned = draw(picture, &["AB", "BC", "BD", "1@B@2 restriction=no_left_turn"], "");
+    // Straight on between the arms, half a metre nearer to the left one.
+    let mut between = drive(&free, "ABE", 36.0, 5.0);
+    between.truncate(16);
+    for f in &mut between {
+        f.position = Position::from_degrees(f.position.lat() + 0.5 / LAT_M, f.position.lon()).unwrap();
+    }
+    assert_eq!(way(&free, &between), "A>B B>C");
+    assert_eq!(way(&banned, &between), "A>B B>D");
+    // Who really turns is believed.
+    assert_eq!(way(&banned, &drive(&banned, "ABC", 36.0, 5.0)), "A>B B>C");
 }
 
 #[test]

@@ -151,14 +151,16 @@ impl Fleet {
         let road = walk(town, rng, 12.0 * end as f64 / 1000.0);
         let every = 2_000 + i64::from(below(rng, 4)) * 1_000;
         let class = ["car", "taxi", "bus", "truck"][below(rng, 4) as usize];
-        // Half of the fleet creeps for a while, so that levels change and alerts have a reason.
+        // Half of the fleet creeps or stands for a while, so that levels change and alerts have a reason.
         let jam = i64::from(below(rng, 120)) * 1000..end - i64::from(below(rng, 90)) * 1000;
-        let creeps = below(rng, 2) == 0;
+        let (creeps, stands) = (below(rng, 2) == 0, v.is_multiple_of(3));
+        // Taxis tell of their passengers, others of their ignition, some of them.
+        let (mut sign, tells) = (below(rng, 2) == 0, below(rng, 2) == 0);
         let (mut m, mut t) = (0.0, i64::from(below(rng, 5000)));
         while t < end {
             let free = 8.0 + f64::from(below(rng, 40)) / 10.0;
             let speed = if creeps && jam.contains(&t) {
-                f64::from(below(rng, 20)) / 10.0
+                f64::from(below(rng, 20)) / if stands { 1000.0 } else { 10.0 }
             } else {
                 free
             };
@@ -167,7 +169,13 @@ impl Fleet {
             let place = (lat + off(rng), lon + off(rng), heading);
             let id = format!("v{v}");
             let log = (v % u32::from(PROBE_LOGS)) as u16;
-            let whole = report(&id, t, place, speed, class);
+            let mut whole = report(&id, t, place, speed, class);
+            if tells {
+                sign ^= below(rng, 20) == 0;
+                let field = if class == "taxi" { "occupied" } else { "ignition" };
+                whole.truncate(whole.len() - 1);
+                whole += &format!(",\"{field}\":{sign}}}");
+            }
             let mut made = |payload: String, sound| {
                 out.push(Made {
                     item: Item {
@@ -238,6 +246,7 @@ fn same(a: &Told, b: &Told, what: &str) -> Result<(), TestCaseError> {
     for (x, y) in a.publications.iter().zip(&b.publications) {
         prop_assert_eq!(x, y, "{}: publications", what);
     }
+    prop_assert_eq!(&a.turns, &b.turns, "{}: turns", what);
     Ok(())
 }
 

@@ -196,6 +196,7 @@ fn event(subject: u8, time: EventTime, sensor: Option<u16>, offset: u64) -> Even
             accuracy_mm: None,
             class: VehicleClass::Taxi,
             occupied: None,
+            ignition: None,
             offset,
         }),
     }

@@ -9,6 +9,7 @@ mod pane;
 mod sensor;
 mod settings;
 mod shard;
+mod turns;
 mod window;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use sensor::SensorFlow;
 pub use settings::Settings;
 pub use shard::{Aggregate, LOOK_BACK, State};
+pub use turns::{TurnFlow, TurnSums};
 pub use window::Sums;
 
 use crate::locate::PaneIndex;
@@ -52,6 +54,29 @@ pub struct LinkFlow {
     pub sensors: u32,
 }
 
+/// Time that vehicles stood, by what it was (algorithms §3.2), each counted once, when its pane closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingTimes {
+    /// In queues, in ms: it counts.
+    pub queue_ms: u64,
+    /// Perhaps for passengers, in ms: it counts less.
+    pub unsure_ms: u64,
+    /// With nobody to tell what it was, in ms: it does not count.
+    pub censored_ms: u64,
+    /// No traffic, in ms: parked, for passengers, or broken down and passed by others.
+    pub excluded_ms: u64,
+}
+
+impl StandingTimes {
+    /// Adds the times of another shard.
+    pub fn add(&mut self, other: &StandingTimes) {
+        self.queue_ms += other.queue_ms;
+        self.unsure_ms += other.unsure_ms;
+        self.censored_ms += other.censored_ms;
+        self.excluded_ms += other.excluded_ms;
+    }
+}
+
 /// A closed pane of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaneFlow {
@@ -61,4 +86,6 @@ pub struct PaneFlow {
     pub segments: Vec<SegmentFlow>,
     /// Their links, in order of index.
     pub links: Vec<LinkFlow>,
+    /// Turns of the blocks that end with it, in order of time, then segments.
+    pub turns: Vec<TurnFlow>,
 }

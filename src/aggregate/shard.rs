@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::pane::Cell;
 use super::sensor::Standing;
+use super::turns::{TurnFlow, Turns};
 use super::window::{Sums, Window};
-use super::{LinkFlow, PaneFlow, SegmentFlow, Settings};
-use crate::locate::{Contribution, PaneIndex, Reading};
+use super::{LinkFlow, PaneFlow, SegmentFlow, Settings, StandingTimes};
+use crate::locate::{Contribution, PaneIndex, Passage, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
-use crate::units::EventTime;
+use crate::units::{EventTime, travel_time_ms};
 
 /// Panes that conditions of alerts look at first (algorithms §7.1, *Look-back*).
 pub const LOOK_BACK: i64 = 4;
@@ -19,6 +20,7 @@ pub const LOOK_BACK: i64 = 4;
 #[derive(Debug)]
 pub struct Aggregate {
     network: Arc<Network>,
+    settings: Settings,
     pane_ms: i64,
     window_panes: i64,
     unknown_ms: i64,
@@ -31,6 +33,8 @@ pub struct State {
     open: BTreeMap<PaneIndex, HashMap<SegmentIndex, Cell, FixedState>>,
     windows: BTreeMap<SegmentIndex, Window>,
     sensors: Standing,
+    turns: Turns,
+    times: StandingTimes,
     closed: Option<PaneIndex>,
 }
 
@@ -39,6 +43,7 @@ impl Aggregate {
     pub fn new(settings: &Settings, network: Arc<Network>) -> Self {
         Self {
             network,
+            settings: settings.clone(),
             pane_ms: i64::from(settings.pane_s) * 1000,
             window_panes: i64::from(settings.window_s.div_ceil(settings.pane_s)),
             unknown_ms: i64::from(settings.unknown_s) * 1000,
@@ -70,9 +75,15 @@ impl Aggregate {
         self.state.open.len()
     }
 
-    /// Whether any window still sees something.
+    /// Whether no window sees anything any more. Blocks of turns have ended before: they are not longer than
+    /// `unknown_s`.
     pub fn quiet(&self) -> bool {
         self.state.windows.is_empty()
+    }
+
+    /// Time that vehicles stood so far, by what it was.
+    pub fn standing_times(&self) -> &StandingTimes {
+        &self.state.times
     }
 
     /// Takes a contribution to an open pane.
@@ -92,6 +103,32 @@ impl Aggregate {
             .entry(c.segment)
             .or_default()
             .add(c);
+    }
+
+    /// Takes a segment passed whole, left in an open pane.
+    ///
+    /// # Panics
+    /// If the pane has been closed: locate broke its promise.
+    pub fn pass(&mut self, passage: &Passage) {
+        assert!(
+            self.state.closed.is_none_or(|p| passage.pane > p),
+            "a passage in the closed pane {}",
+            passage.pane
+        );
+        let segment = self.network.segment(passage.segment);
+        let free_ms = travel_time_ms(u64::from(segment.length_mm), segment.free_flow).unwrap_or(0);
+        if self.network.successors(passage.segment).len() > 1 {
+            let block_ms = i64::from(self.settings.block_s) * 1000;
+            let begin = (passage.pane * self.pane_ms).div_euclid(block_ms) * block_ms;
+            self.state.turns.add(EventTime::from_ms(begin), passage, free_ms);
+        }
+        // Half the free-flow speed takes twice the time.
+        if f64::from(passage.time_ms) * self.settings.others_ratio <= free_ms as f64 {
+            let cells = self.state.open.entry(passage.pane).or_default();
+            let cell = cells.entry(passage.segment).or_default();
+            cell.passed
+                .add(passage.entered, self.settings.others_pass as usize);
+        }
     }
 
     /// Takes a sensor interval of an open pane.
@@ -119,13 +156,24 @@ impl Aggregate {
         let end = EventTime::from_ms((pane + 1) * self.pane_ms);
         if let Some(cells) = self.state.open.remove(&pane) {
             let begin = EventTime::from_ms(pane * self.pane_ms);
+            let most = self.settings.others_pass as usize;
             for (segment, cell) in cells {
-                let window = self
-                    .state
-                    .windows
-                    .entry(segment)
-                    .or_insert_with(|| Window::new(begin));
-                window.push(pane, self.pane_ms, cell.close());
+                let window = self.state.windows.get_mut(&segment);
+                let mut passed = cell.passed.clone();
+                if let Some(window) = &window {
+                    passed.join(&window.passed, most);
+                }
+                let sums = cell.close(begin, &passed, &self.settings, &mut self.state.times);
+                // Without traffic nothing was seen of the segment.
+                let window = match (window, &sums) {
+                    (Some(window), _) => window,
+                    (None, Some(_)) => self.state.windows.entry(segment).or_insert(Window::new(begin)),
+                    (None, None) => continue,
+                };
+                window.passed = passed;
+                if let Some(sums) = sums {
+                    window.push(pane, self.pane_ms, sums);
+                }
             }
         }
         self.state.sensors.close(pane, end);
@@ -145,12 +193,17 @@ impl Aggregate {
             window.slide(pane, length);
             end.since(window.latest) < unknown
         });
-        self.show(pane)
+        let turns = self
+            .state
+            .turns
+            .close(end, i64::from(self.settings.block_s) * 1000);
+        self.show(pane, turns)
     }
 
-    fn show(&self, pane: PaneIndex) -> PaneFlow {
+    fn show(&self, pane: PaneIndex, turns: Vec<TurnFlow>) -> PaneFlow {
         let mut flow = PaneFlow {
             pane,
+            turns,
             ..PaneFlow::default()
         };
         let mut links = BTreeSet::new();

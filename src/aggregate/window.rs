@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::pane::PaneSums;
+use super::pane::{PaneSums, Passed};
 use crate::locate::PaneIndex;
 use crate::network::RoadClass;
 use crate::units::{EventTime, MmPerS, speed_mm_s};
@@ -75,6 +75,7 @@ fn recency(class: RoadClass, age: usize) -> u64 {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Window {
     panes: VecDeque<(PaneIndex, PaneSums)>,
+    pub(super) passed: Passed,
     pub(super) latest: EventTime,
 }
 
@@ -82,6 +83,7 @@ impl Window {
     pub(super) fn new(latest: EventTime) -> Self {
         Self {
             panes: VecDeque::new(),
+            passed: Passed::default(),
             latest,
         }
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{Batch, LogIndex};
-use crate::aggregate::{self, Aggregate, PaneFlow};
+use crate::aggregate::{self, Aggregate, PaneFlow, StandingTimes, TurnFlow};
 use crate::assess::{self, Assess, Assessment, Basis, Due, Places, Profile};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
-use crate::locate::{self, Contribution, Locate, LocateCounts, Located, PaneIndex, Reading, Sites};
+use crate::locate::{self, Contribution, Locate, LocateCounts, Located, PaneIndex, Passage, Reading, Sites};
 use crate::network::Network;
 use crate::publish::{self, Digest, Publication, Publish};
 use crate::units::EventTime;
@@ -173,6 +173,8 @@ pub struct Output {
     pub matches: Vec<Placed>,
     /// Panes closed, in order.
     pub closed: Vec<ClosedPane>,
+    /// Turns of the blocks of time that ended, in order of time, then segments.
+    pub turns: Vec<TurnFlow>,
     /// Records taken behind the greatest event time of their log, by log; logs without any are left out.
     pub behind: Vec<(LogIndex, u64)>,
     /// Records decoded, if measured.
@@ -189,6 +191,7 @@ impl Output {
             refused,
             matches,
             closed,
+            turns,
             behind,
             seen,
             distances_mm,
@@ -197,6 +200,7 @@ impl Output {
         refused.clear();
         matches.clear();
         closed.clear();
+        turns.clear();
         behind.clear();
         seen.clear();
         distances_mm.clear();
@@ -280,6 +284,7 @@ impl Lane {
 pub(super) struct Shard {
     pub(super) aggregate: Aggregate,
     contributions: Vec<Contribution>,
+    passages: Vec<Passage>,
     readings: Vec<Reading>,
 }
 
@@ -337,6 +342,7 @@ impl Engine {
             .map(|_| Shard {
                 aggregate: Aggregate::new(&setup.aggregate, Arc::clone(&setup.network)),
                 contributions: Vec::new(),
+                passages: Vec::new(),
                 readings: Vec::new(),
             })
             .collect();
@@ -574,6 +580,9 @@ impl Engine {
             for c in lane.located.contributions.drain(..) {
                 self.shards[shard_of(c.segment)].contributions.push(c);
             }
+            for p in lane.located.passages.drain(..) {
+                self.shards[shard_of(p.segment)].passages.push(p);
+            }
             for r in lane.located.readings.drain(..) {
                 self.shards[shard_of(r.segment)].readings.push(r);
             }
@@ -581,6 +590,9 @@ impl Engine {
         let take = |shard: &mut Shard| {
             for c in shard.contributions.drain(..) {
                 shard.aggregate.contribute(&c);
+            }
+            for p in shard.passages.drain(..) {
+                shard.aggregate.pass(&p);
             }
             for r in shard.readings.drain(..) {
                 shard.aggregate.read(r);
@@ -610,10 +622,13 @@ impl Engine {
             }
             closed += 1;
             let close = |shard: &mut Shard| shard.aggregate.close(pane);
-            let flows: Vec<PaneFlow> = match &self.pool {
+            let mut flows: Vec<PaneFlow> = match &self.pool {
                 Some(pool) => pool.install(|| self.shards.par_iter_mut().map(close).collect()),
                 None => self.shards.iter_mut().map(close).collect(),
             };
+            let mut turns: Vec<_> = flows.iter_mut().flat_map(|f| f.turns.drain(..)).collect();
+            turns.sort_unstable_by_key(|t| (t.begin, t.from, t.to));
+            out.turns.append(&mut turns);
             watch.enter(Some(Stage::Assess));
             let assessment = self.assess.step(pane, flows);
             watch.enter(Some(Stage::Publish));
@@ -746,6 +761,14 @@ impl Engine {
         sum
     }
 
+    /// Time that vehicles stood in panes closed so far, by what it was.
+    pub fn standing_times(&self) -> StandingTimes {
+        let mut sum = StandingTimes::default();
+        let shards = self.shards.iter();
+        shards.for_each(|s| sum.add(s.aggregate.standing_times()));
+        sum
+    }
+
     /// Segments by what their state rests on, in the order of [`Basis::ALL`]; those that nothing was ever said of
     /// rest on nothing.
     pub fn segments_by_basis(&self) -> [(Basis, u64); Basis::ALL.len()] {
@@ -780,6 +803,11 @@ impl Engine {
     /// Version of the map in use.
     pub fn map_version(&self) -> &str {
         self.network.version()
+    }
+
+    /// The map in use.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The machine of assess, for readers of states and alerts.

@@ -367,6 +367,7 @@ impl Decoder {
         let satellites = number(Field::Satellites, slots)?;
         let fix = truth(Field::Fix, slots)?;
         let occupied = truth(Field::Occupied, slots)?;
+        let ignition = truth(Field::Ignition, slots)?;
         let class = match &slots[Field::VehicleClass as usize] {
             Raw::Absent => super::VehicleClass::default(),
             Raw::Text(word) => super::VehicleClass::of(word),
@@ -398,6 +399,7 @@ impl Decoder {
             accuracy_mm,
             class,
             occupied,
+            ignition,
             offset,
         });
         Ok(Decoded { event, id })

@@ -86,6 +86,8 @@ pub struct Probe {
     pub class: VehicleClass,
     /// Taxi with a passenger.
     pub occupied: Option<bool>,
+    /// Whether the ignition is on.
+    pub ignition: Option<bool>,
     /// Place in its log.
     pub offset: u64,
 }

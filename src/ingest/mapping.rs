@@ -53,6 +53,8 @@ pub enum Field {
     VehicleClass,
     /// Whether a taxi has a passenger (boolean or 0/1).
     Occupied,
+    /// Whether the ignition is on (boolean or 0/1).
+    Ignition,
     /// Number of satellites.
     Satellites,
     /// Whether the receiver has a fix (boolean, 0/1).
@@ -75,7 +77,7 @@ pub enum Field {
 
 impl Field {
     /// Number of fields.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
 
     /// All fields in the order of their numbers.
     pub const ALL: [Field; Self::COUNT] = [
@@ -88,6 +90,7 @@ impl Field {
         Field::Accuracy,
         Field::VehicleClass,
         Field::Occupied,
+        Field::Ignition,
         Field::Satellites,
         Field::Fix,
         Field::SensorId,
@@ -111,6 +114,7 @@ impl Field {
             Field::Accuracy => "accuracy",
             Field::VehicleClass => "vehicle_class",
             Field::Occupied => "occupied",
+            Field::Ignition => "ignition",
             Field::Satellites => "satellites",
             Field::Fix => "fix",
             Field::SensorId => "sensor_id",
@@ -131,6 +135,7 @@ impl Field {
             | Field::Accuracy
             | Field::VehicleClass
             | Field::Occupied
+            | Field::Ignition
             | Field::Satellites
             | Field::Fix => matches!(feed, Feed::Probe),
             Field::SensorId
@@ -156,7 +161,7 @@ impl Field {
             Field::Heading => ("degrees clockwise from north", &[]),
             Field::Accuracy => ("metres", &[]),
             Field::VehicleClass => ("a word", &[]),
-            Field::Occupied | Field::Fix | Field::DataError => ("truth value, or 0 and 1", &[]),
+            Field::Occupied | Field::Ignition | Field::Fix | Field::DataError => ("truth value, or 0 and 1", &[]),
             Field::Satellites | Field::Count => ("number", &[]),
             Field::Interval => ("seconds", &["ms", "s"]),
             Field::Volume => ("vehicles per hour", &[]),
@@ -284,6 +289,7 @@ impl FieldMapping {
                 (Field::Accuracy, "accuracy_m", None),
                 (Field::VehicleClass, "vehicle_class", None),
                 (Field::Occupied, "occupied", None),
+                (Field::Ignition, "ignition", None),
                 (Field::Satellites, "satellites", None),
                 (Field::Fix, "fix", None),
             ],

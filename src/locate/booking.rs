@@ -3,7 +3,7 @@
 //! Positions and cut times are rounded once, to mm and ms along the path; pieces are differences of these,
 //! so that they add up exactly (algorithms §0.1, rule 1).
 
-use super::{Contribution, PaneIndex};
+use super::{Contribution, Kind, PaneIndex};
 use crate::network::{Network, SegmentFlags, SegmentIndex};
 use crate::units::EventTime;
 
@@ -128,7 +128,8 @@ pub(super) fn plausible(network: &Network, pieces: &[Piece], slack_mm: u64) -> b
     driven <= limit_mm * 3 / 2 + 5 * time_ms + slack_mm
 }
 
-/// Cuts a piece at pane borders. `entered_at` is when the visit of this segment began.
+/// Cuts a piece at pane borders. `visit` is the name of the visit of this segment and when it began, `stood` what
+/// the time was spent with and, of a vehicle that stood, since when it did.
 ///
 /// Panes before `open` were promised to be complete: the time that falls there is returned instead of booked.
 pub(super) fn book(
@@ -136,6 +137,7 @@ pub(super) fn book(
     pane_ms: i64,
     open: PaneIndex,
     visit: (u64, EventTime),
+    stood: (Kind, EventTime),
     weight_permille: u16,
     out: &mut Vec<Contribution>,
 ) -> u64 {
@@ -162,6 +164,8 @@ pub(super) fn book(
             positions: 0,
             until_ms: (until - pane * pane_ms) as u32,
             entered: visit.1.ms().div_euclid(pane_ms) == pane,
+            kind: stood.0,
+            stood_since: stood.1,
         };
         if pane < open {
             overtaken += u64::from(part.time_ms);

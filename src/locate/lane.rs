@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
+use super::stop::{Signs, Stop};
 use super::track::{Fix, Track};
 use super::{
-    Contribution, KEYING_WINDOW_MS, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings,
-    Sighting, booking, emission, kinematics,
+    Contribution, KEYING_WINDOW_MS, Kind, LocateCounts, Located, Match, PaneIndex, Passage, Place, Reading,
+    Settings, Sighting, booking, emission, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
-use crate::network::{Candidate, Network, SegmentIndex};
+use crate::network::{Candidate, Network, SegmentFlags, SegmentIndex};
 use crate::units::EventTime;
 
 /// One vehicle in this many is watched for appearing in two partitions.
@@ -71,11 +72,38 @@ struct Vehicle {
     track: Track,
     /// When the last decided fix was taken, if it was placed, and whether it told of movement.
     before: Option<(EventTime, bool)>,
-    /// The segment that the vehicle is on, and when this visit began.
-    visit: Option<(SegmentIndex, EventTime)>,
+    visit: Option<Visit>,
+    /// Where its last place says that it stands.
+    stop: Option<Stop>,
+    signs: Signs,
     /// A timer waits for it.
     #[serde(skip)]
     timed: bool,
+}
+
+/// A vehicle on a segment.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Visit {
+    segment: SegmentIndex,
+    since: EventTime,
+    /// It came in at the beginning, and all of its time is known and was spent in traffic.
+    whole: bool,
+    stops: u16,
+    stop_ms: u32,
+    posterior_permille: u16,
+}
+
+impl Visit {
+    fn new(segment: SegmentIndex, since: EventTime, whole: bool) -> Self {
+        Self {
+            segment,
+            since,
+            whole,
+            stops: 0,
+            stop_ms: 0,
+            posterior_permille: 1000,
+        }
+    }
 }
 
 impl Vehicle {
@@ -88,6 +116,8 @@ impl Vehicle {
             track: Track::default(),
             before: None,
             visit: None,
+            stop: None,
+            signs: Signs::default(),
             timed: false,
         }
     }
@@ -370,6 +400,7 @@ impl Locate {
     fn take(&mut self, vehicle: &mut Vehicle, fix: &Probe, out: &mut Located) {
         vehicle.last = Fix::from(fix);
         vehicle.class = fix.class;
+        vehicle.signs.take(fix);
         self.matcher
             .push(&mut vehicle.track, vehicle.last, &mut self.decisions);
         self.carry_out(fix.vehicle, vehicle, out);
@@ -384,7 +415,7 @@ impl Locate {
                 Ok(place) => self.book(key, vehicle, &decision.fix, place, decisions.way(place), out),
                 Err(_) => {
                     self.state.counts.off_road += 1;
-                    (vehicle.before, vehicle.visit) = (None, None);
+                    (vehicle.before, vehicle.visit, vehicle.stop) = (None, None, None);
                 }
             }
             if self.observe {
@@ -430,6 +461,7 @@ impl Locate {
         let moves = fix
             .speed
             .is_some_and(|v| f64::from(v) / 1000.0 >= self.settings.dwell_speed_mps);
+        let mut kind = Kind::Moving;
         if let (Some((before, moved)), Some(_)) = (vehicle.before, way.first()) {
             // A stop between two fixes that move shows only where they are far apart.
             let moving = moved && moves && fix.time.since(before) <= MOVING_MS;
@@ -445,48 +477,116 @@ impl Locate {
             let slack_mm = (3.0 * emission::sigma_m(fix, &self.settings) * 1000.0) as u64;
             let plausible = booking::plausible(&self.network, &pieces, slack_mm);
             self.state.counts.implausible += u64::from(!plausible);
+            let first_of_stop = vehicle.stop.is_some_and(|s| s.since == before);
+            kind = self.stand(vehicle, fix, place, !moved && !moves, before, &pieces);
+            let since = vehicle.stop.map_or(fix.time, |s| s.since);
             for (k, piece) in pieces.iter().enumerate() {
-                let visit = match vehicle.visit {
-                    Some((segment, since)) if k == 0 && segment == piece.segment => (segment, since),
-                    _ => (piece.segment, piece.begin),
+                let mut visit = match vehicle.visit {
+                    Some(visit) if k == 0 && visit.segment == piece.segment => visit,
+                    _ => Visit::new(piece.segment, piece.begin, k > 0),
                 };
-                vehicle.visit = Some(visit);
+                visit.whole &= sure && plausible && matches!(kind, Kind::Moving | Kind::Queue);
+                visit.posterior_permille = visit.posterior_permille.min(place.posterior_permille);
+                if kind == Kind::Queue {
+                    visit.stops = visit.stops.saturating_add(u16::from(first_of_stop && k == 0));
+                    let stood = u32::try_from(piece.end.since(piece.begin)).unwrap_or(u32::MAX);
+                    visit.stop_ms = visit.stop_ms.saturating_add(stood);
+                }
                 if sure && plausible {
                     self.state.counts.overtaken_ms += booking::book(
                         piece,
                         self.pane_ms,
                         self.open,
-                        (traversal(key, visit), visit.1),
+                        (traversal(key, &visit), visit.since),
+                        (kind, since),
                         weight,
                         &mut out.contributions,
                     );
                 }
+                let pane = piece.end.ms().div_euclid(self.pane_ms);
+                if let Some(next) = pieces.get(k + 1)
+                    && visit.whole
+                    && pane >= self.open
+                {
+                    out.passages.push(Passage {
+                        pane,
+                        segment: piece.segment,
+                        next: next.segment,
+                        entered: visit.since,
+                        time_ms: u32::try_from(piece.end.since(visit.since)).unwrap_or(u32::MAX),
+                        stop_ms: visit.stop_ms,
+                        stops: visit.stops,
+                        posterior_permille: visit.posterior_permille,
+                    });
+                }
+                vehicle.visit = Some(visit);
             }
             self.pieces = pieces;
+        } else {
+            vehicle.stop = (!moves).then(|| Stop::new(fix.time));
+            // What happened since its last place is not known.
+            if let Some(visit) = &mut vehicle.visit {
+                visit.whole = false;
+            }
         }
         self.state.counts.matched += 1;
         let visit = match vehicle.visit {
-            Some(visit) if visit.0 == place.segment => visit,
-            _ => (place.segment, fix.time),
+            Some(visit) if visit.segment == place.segment => visit,
+            _ => Visit::new(place.segment, fix.time, false),
         };
         (vehicle.before, vehicle.visit) = (Some((fix.time, moves)), Some(visit));
         let pane = fix.time.ms().div_euclid(self.pane_ms);
         if !sure {
             self.state.counts.ambiguous += 1;
-        } else if pane >= self.open {
+        } else if pane >= self.open && kind != Kind::Excluded {
             // A fix that was held for long may be too late for its pane.
             out.contributions.push(Contribution {
                 pane,
                 segment: place.segment,
-                traversal: traversal(key, visit),
+                traversal: traversal(key, &visit),
                 distance_mm: 0,
                 time_ms: 0,
                 weight_permille: 0,
                 positions: 1,
                 until_ms: fix.time.ms().rem_euclid(self.pane_ms) as u32,
-                entered: visit.1.ms().div_euclid(self.pane_ms) == pane,
+                entered: visit.since.ms().div_euclid(self.pane_ms) == pane,
+                kind: Kind::Moving,
+                stood_since: fix.time,
             });
         }
+    }
+
+    /// What the time of a step up to `fix` was spent with, and keeps the vehicle's stop. `slow`: neither end of
+    /// the step reports that it moves; where a feed gives no speeds, the distance tells.
+    fn stand(
+        &self,
+        vehicle: &mut Vehicle,
+        fix: &Fix,
+        place: &Decided,
+        slow: bool,
+        before: EventTime,
+        pieces: &[booking::Piece],
+    ) -> Kind {
+        let driven_mm: u64 = pieces.iter().map(|p| p.distance_mm).sum();
+        let slow_mm = self.settings.dwell_speed_mps * fix.time.since(before) as f64;
+        let stands = slow && (fix.speed.is_some() || driven_mm as f64 <= slow_mm);
+        if stands
+            && let Some(stop) = &mut vehicle.stop
+            && stop.holds(driven_mm, &self.settings)
+        {
+            let segment = self.network.segment(place.segment);
+            let ahead_mm = segment.length_mm.saturating_sub(place.offset_mm);
+            let at_line =
+                segment.flags.has(SegmentFlags::SIGNAL_END) && ahead_mm <= self.settings.line_m * 1000;
+            return stop.judge(fix.time, vehicle.class, &vehicle.signs, at_line, &self.settings);
+        }
+        let parked = vehicle.stop.is_some_and(|s| s.parked());
+        let may_stand = fix
+            .speed
+            .is_none_or(|v| f64::from(v) / 1000.0 < self.settings.dwell_speed_mps);
+        vehicle.stop = may_stand.then(|| Stop::new(fix.time));
+        // Within the step it set out: how much of it was driving is not known.
+        if parked { Kind::Excluded } else { Kind::Moving }
     }
 
     /// Once per minute of event time forgets vehicles that have been silent for `evict_s`.
@@ -538,10 +638,10 @@ impl Locate {
 }
 
 /// The name of a visit.
-fn traversal(vehicle: SubjectKey, visit: (SegmentIndex, EventTime)) -> u64 {
+fn traversal(vehicle: SubjectKey, visit: &Visit) -> u64 {
     let mut bytes = [0_u8; 20];
     bytes[..8].copy_from_slice(&vehicle.0.to_le_bytes());
-    bytes[8..12].copy_from_slice(&visit.0.to_le_bytes());
-    bytes[12..].copy_from_slice(&visit.1.ms().to_le_bytes());
+    bytes[8..12].copy_from_slice(&visit.segment.to_le_bytes());
+    bytes[12..].copy_from_slice(&visit.since.ms().to_le_bytes());
     xxh3_64(&bytes)
 }

@@ -7,6 +7,7 @@
 //!
 //! * `kinematics` refuses what cannot be (jumps, frozen receivers),
 //! * `emission` and `transition` score candidates, `track` keeps a vehicle's hypotheses,
+//! * `stop` tells what a standing vehicle is doing,
 //! * `booking` spreads a step's distance and time over segments and panes.
 
 mod booking;
@@ -18,6 +19,7 @@ mod lane;
 mod matcher;
 mod settings;
 mod smoothing;
+mod stop;
 mod track;
 mod transition;
 mod viterbi;
@@ -35,6 +37,20 @@ use crate::units::EventTime;
 
 /// Number of a pane: event time divided by the pane's length, rounded down.
 pub type PaneIndex = i64;
+
+/// What a vehicle spent time with, as far as it alone can tell (algorithms §3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// Not known to have stood.
+    #[default]
+    Moving,
+    /// Stood, as in a queue unless others show otherwise.
+    Queue,
+    /// Stood, perhaps to let passengers in or out.
+    Unsure,
+    /// Was no traffic: parked, or a taxi that let a passenger in or out.
+    Excluded,
+}
 
 /// What one vehicle left in one segment and pane by one step. Parts of the same traversal and pane are
 /// summed in aggregate.
@@ -58,6 +74,31 @@ pub struct Contribution {
     pub until_ms: u32,
     /// The visit began in this pane.
     pub entered: bool,
+    /// What the time was spent with.
+    pub kind: Kind,
+    /// When the stop that its time was spent with began; of no meaning if it did not stand.
+    pub stood_since: EventTime,
+}
+
+/// A segment that a vehicle passed from its beginning to its end, all of the time known and in traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Passage {
+    /// The pane in which it left.
+    pub pane: PaneIndex,
+    /// Where.
+    pub segment: SegmentIndex,
+    /// The segment that it went on to.
+    pub next: SegmentIndex,
+    /// When it came in.
+    pub entered: EventTime,
+    /// Time from there to its leaving in ms.
+    pub time_ms: u32,
+    /// Of this, time that it stood, in ms.
+    pub stop_ms: u32,
+    /// Number of its stops.
+    pub stops: u16,
+    /// Least posterior of its steps in permille.
+    pub posterior_permille: u16,
 }
 
 /// A sensor interval bound to its segment.
@@ -166,6 +207,8 @@ pub struct Sighting {
 pub struct Located {
     /// Travel, in the order in which it was booked.
     pub contributions: Vec<Contribution>,
+    /// Segments passed whole.
+    pub passages: Vec<Passage>,
     /// Sensor intervals.
     pub readings: Vec<Reading>,
     /// Places of fixes, if observed.

@@ -40,6 +40,17 @@ pub struct Settings {
     pub thin_m: u32,
     /// Speed below which a vehicle may be standing, in m/s.
     pub dwell_speed_mps: f64,
+    /// Distance that a standing vehicle may seem to move, in metres; beyond it a new stop begins.
+    pub park_m: u32,
+    /// Stop of a vacant taxi after which it is parked, in seconds.
+    pub park_s: u32,
+    /// Time after which a vehicle with its ignition off is parked, in seconds.
+    pub ignition_off_s: u32,
+    /// Longest stop of a bus that may be for its passengers, in seconds.
+    pub bus_stop_s: u32,
+    /// Distance before the stop line of a signal within which a vehicle waits for it, in metres: there no stop
+    /// is taken to be for passengers.
+    pub line_m: u32,
     /// Silence that ends a track, in seconds.
     pub break_s: u32,
     /// Silence after which a vehicle is forgotten, in seconds.
@@ -97,6 +108,11 @@ impl Default for Settings {
             settle_s: 60,
             thin_m: 12,
             dwell_speed_mps: 1.5,
+            park_m: 30,
+            park_s: 300,
+            ignition_off_s: 60,
+            bus_stop_s: 90,
+            line_m: 60,
             break_s: 120,
             evict_s: 3600,
             min_posterior_permille: 600,

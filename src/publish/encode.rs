@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::aggregate::TurnFlow;
 use crate::assess::{
     About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, RegionIndex,
     SegmentState, Transition,
@@ -384,5 +385,35 @@ pub fn match_json(network: &Network, vehicle_id: &str, m: &Match) -> Vec<u8> {
         distance_m: place.map(|p| metres(p.distance_mm)),
         posterior: place.map(|p| share(u32::from(p.posterior_permille))),
         reason: m.place.as_ref().err().map(|r| r.label()),
+    })
+}
+
+#[derive(Serialize)]
+struct TurnJson {
+    window_start: Moment,
+    window_end: Moment,
+    segment_id: String,
+    next_segment_id: String,
+    traversals: u32,
+    mean_travel_time_s: f64,
+    mean_delay_s: f64,
+    mean_stop_s: f64,
+    stops: u32,
+}
+
+/// A line of `turns.ndjson`: how long vehicles took on a segment before they went on to another.
+pub fn turn_json(network: &Network, turn: &TurnFlow) -> Vec<u8> {
+    let sums = &turn.sums;
+    let mean_s = |ms: u64| round(ms as f64 / 1000.0 / f64::from(sums.traversals.max(1)), 1);
+    to_json(&TurnJson {
+        window_start: turn.begin.into(),
+        window_end: turn.end.into(),
+        segment_id: network.segment(turn.from).key.to_string(),
+        next_segment_id: network.segment(turn.to).key.to_string(),
+        traversals: sums.traversals,
+        mean_travel_time_s: mean_s(sums.time_ms),
+        mean_delay_s: mean_s(sums.delay_ms),
+        mean_stop_s: mean_s(sums.stop_ms),
+        stops: sums.stops,
     })
 }

@@ -16,7 +16,7 @@ use crate::assess::Transition;
 use crate::engine::{Batch, Engine, LogIndex, Output, Record, Refusal, Stage, Stopwatch};
 use crate::ingest::{Explanation, Field, Rejection};
 use crate::locate::PaneIndex;
-use crate::publish::Topic;
+use crate::publish::{Topic, turn_json};
 use crate::sink::file::{Begin, FileSink, OutputFile};
 use crate::units::EventTime;
 
@@ -423,6 +423,11 @@ impl Driver {
             let line = serde_json::json!({ "pane_end": closed.end.to_string(), "digest": closed.digest.to_string() });
             files.line(OutputFile::Digests, line.to_string().as_bytes())?;
         }
+        if files.holds(OutputFile::Turns) {
+            for turn in &self.output.turns {
+                files.line(OutputFile::Turns, &turn_json(self.engine.network(), turn))?;
+            }
+        }
         for placed in self.output.matches.drain(..) {
             self.aside.place(placed);
         }
@@ -555,6 +560,7 @@ impl Driver {
                 "matched": locate.matched - locate.ambiguous, "ambiguous": locate.ambiguous, "off_road": locate.off_road,
                 "broken_steps": locate.broken, "implausible_steps": locate.implausible,
                 "overtaken_ms": locate.overtaken_ms,
+                "stood_ms": self.engine.standing_times(),
                 "vehicles": self.engine.vehicles(),
             },
             "segments": segments,

@@ -73,6 +73,9 @@ pub struct ReplayArgs {
     /// Write matches.ndjson: where each position was placed on the road
     #[arg(long)]
     matches: bool,
+    /// Write turns.ndjson: how long vehicles took on a segment by the one that they went on to, every 5 minutes
+    #[arg(long)]
+    turns: bool,
     /// Write every segment that is not unknown in every pane
     #[arg(long)]
     every_pane: bool,
@@ -112,6 +115,9 @@ impl ReplayArgs {
         ];
         if self.matches {
             files.push(OutputFile::Matches);
+        }
+        if self.turns {
+            files.push(OutputFile::Turns);
         }
         let begin = Instant::now();
         let driver = self.drive(&config, &city, threads, &files)?;

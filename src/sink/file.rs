@@ -37,6 +37,8 @@ pub enum OutputFile {
     Rejected,
     /// `matches.ndjson`: where each fix was placed.
     Matches,
+    /// `turns.ndjson`: how long vehicles took to each next segment.
+    Turns,
     /// `digests.ndjson`: the chain after each pane that changed it.
     Digests,
 }
@@ -51,6 +53,7 @@ impl OutputFile {
             Self::Alerts => "alerts.ndjson",
             Self::Rejected => "rejected.ndjson",
             Self::Matches => "matches.ndjson",
+            Self::Turns => "turns.ndjson",
             Self::Digests => "digests.ndjson",
         }
     }
@@ -166,6 +169,11 @@ impl FileSink {
     /// Lines written since it was opened.
     pub fn lines(&self) -> u64 {
         self.lines
+    }
+
+    /// Whether a file is one of this run.
+    pub fn holds(&self, kind: OutputFile) -> bool {
+        self.files.contains_key(&kind)
     }
 
     /// Appends a line to a file of this run; a file that was not asked for is left out.

@@ -11,7 +11,7 @@ use viaflux::assess::{Places, Profile};
 use viaflux::engine::{Batch, Engine, LogSpec, Output, Record, Setup};
 use viaflux::ingest::{self, Area, Counts, Decoder, Feed, FieldMapping, Rejection, SubjectKey};
 use viaflux::locate::Sites;
-use viaflux::network::osm::{OsmData, OsmNode, OsmWay};
+use viaflux::network::osm::{OsmData, OsmNode, OsmRestriction, OsmWay};
 use viaflux::network::{BuildSettings, Network, SegmentIndex, SegmentKey};
 use viaflux::publish::Publication;
 use viaflux::units::EventTime;
@@ -40,8 +40,9 @@ pub(crate) struct Town {
 }
 
 /// The map of a picture: every letter or digit is a node at its place. A way is a word of such characters, then
-/// tags (`highway=secondary` where none is named); ways get the ids 1, 2 … in order. `signals` are the nodes
-/// with traffic lights.
+/// tags (`highway=secondary` where none is named); ways get the ids 1, 2 … in order. Behind the ways,
+/// `1@B@2 restriction=…` is a turn restriction from way 1 over node B to way 2. `signals` are the nodes with
+/// traffic lights.
 pub(crate) fn draw(picture: &str, ways: &[&str], signals: &str) -> Town {
     let mut osm = OsmData::default();
     let mut nodes = BTreeMap::new();
@@ -64,16 +65,29 @@ pub(crate) fn draw(picture: &str, ways: &[&str], signals: &str) -> Town {
     }
     for (i, way) in ways.iter().enumerate() {
         let mut words = way.split(' ');
-        let nodes = words.next().unwrap().chars().map(id).collect();
+        let first = words.next().unwrap();
         let mut tags: BTreeMap<String, String> = words
             .map(|w| w.split_once('=').unwrap())
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
+        let turn: Vec<&str> = first.split('@').collect();
+        if let [from, via, to] = turn[..] {
+            tags.insert("type".to_owned(), "restriction".to_owned());
+            osm.restrictions.push(OsmRestriction {
+                id: i as i64 + 1,
+                from: from.parse().unwrap(),
+                via_node: via.chars().next().map(id),
+                via_ways: Vec::new(),
+                to: to.parse().unwrap(),
+                tags,
+            });
+            continue;
+        }
         tags.entry("highway".to_owned())
             .or_insert_with(|| "secondary".to_owned());
         osm.ways.push(OsmWay {
             id: i as i64 + 1,
-            nodes,
+            nodes: first.chars().map(id).collect(),
             tags,
         });
     }
@@ -330,6 +344,7 @@ pub(crate) struct Told {
     pub(crate) counts: Vec<Counts>,
     /// Lines of `matches.ndjson`, in the order pane, log, place in the log.
     pub(crate) matches: Vec<String>,
+    pub(crate) turns: Vec<aggregate::TurnFlow>,
     /// Refused records, in the same order.
     pub(crate) refusals: Vec<(i64, u16, u64, Rejection, bool)>,
 }
@@ -354,6 +369,7 @@ impl Told {
                 .map(|c| (c.end.ms() - EPOCH, c.digest.to_string()))
                 .collect(),
             publications: out.publications,
+            turns: out.turns,
             counts: (0..engine.logs())
                 .map(|l| engine.log_counts(l as u16).clone())
                 .collect(),

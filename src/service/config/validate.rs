@@ -48,6 +48,11 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("locate.skip_points", 0.0, 100.0),
     ("locate.skip_s", 0.0, 3_600.0),
     ("locate.dwell_snap_m", 0.0, 100.0),
+    ("locate.park_m", 5.0, 200.0),
+    ("locate.park_s", 1.0, 86_400.0),
+    ("locate.ignition_off_s", 0.0, 86_400.0),
+    ("locate.bus_stop_s", 0.0, 3_600.0),
+    ("locate.line_m", 0.0, 1_000.0),
     ("locate.settle_s", 0.0, 3_600.0),
     ("locate.break_s", 1.0, 86_400.0),
     ("locate.evict_s", 1.0, 604_800.0),
@@ -58,6 +63,14 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("aggregate.pane_s", 1.0, 3_600.0),
     ("aggregate.window_s", 1.0, 86_400.0),
     ("aggregate.unknown_s", 1.0, 86_400.0),
+    ("aggregate.block_s", 1.0, 86_400.0),
+    ("aggregate.pickup_unsure_s", 0.0, 86_400.0),
+    ("aggregate.unsure_permille", 0.0, 1_000.0),
+    ("aggregate.others_pass", 1.0, 100.0),
+    ("aggregate.others_ratio", 0.01, 2.0),
+    ("aggregate.passed_s", 0.0, 86_400.0),
+    ("aggregate.alone_s", 0.0, 86_400.0),
+    ("aggregate.jam_vehicles", 1.0, 1_000.0),
     ("aggregate.shards", 1.0, 1_024.0),
     ("assess.state.segment_own_n", 0.0, 1_000.0),
     ("assess.state.live_panes", 1.0, 1_000.0),
@@ -186,6 +199,16 @@ fn stages(config: &Config, found: &mut Faults) {
                 a.unknown_s, a.window_s
             ),
             "a segment cannot be unknown while its window holds data",
+        );
+    }
+    if a.block_s > a.unknown_s {
+        found.add(
+            "aggregate.block_s",
+            format!(
+                "`aggregate.block_s` is {}, more than `unknown_s` = {}",
+                a.block_s, a.unknown_s
+            ),
+            "a block of turns ends while its segments are known",
         );
     }
     if l.sigma_min > l.sigma_max {
@@ -522,6 +545,7 @@ mod tests {
         for (text, expected) in [
             ("[aggregate]\npane_s = 40\n", "no multiple of `pane_s` = 40"),
             ("[aggregate]\nunknown_s = 60\n", "less than `window_s`"),
+            ("[aggregate]\nblock_s = 3600\n", "more than `unknown_s`"),
             ("[assess.alert]\nopen_ratio = 0.6\n", "alerts flutter"),
             ("[assess.alert]\nopen_of_min = [5, 4]\n", "1 ≤ m ≤ n"),
             ("[server]\nlisten = '0.0.0.0:80'\n", "server.bearer_token_file"),
