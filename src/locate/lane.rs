@@ -10,7 +10,7 @@ use super::stop::{Signs, Stop};
 use super::track::{Fix, Track};
 use super::{
     Contribution, KEYING_WINDOW_MS, Kind, LocateCounts, Located, Match, PaneIndex, Passage, Place, Reading,
-    Settings, Sighting, booking, emission, kinematics,
+    Settings, Sighting, Unlocated, booking, emission, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentFlags, SegmentIndex};
@@ -413,9 +413,12 @@ impl Locate {
         for decision in &decisions.fixes {
             match &decision.place {
                 Ok(place) => self.book(key, vehicle, &decision.fix, place, decisions.way(place), out),
-                Err(_) => {
+                Err(reason) => {
                     self.state.counts.off_road += 1;
-                    (vehicle.before, vehicle.visit, vehicle.stop) = (None, None, None);
+                    // A single fix that no way explains leaves out nothing of the way.
+                    if *reason == Unlocated::OffRoad {
+                        (vehicle.before, vehicle.visit, vehicle.stop) = (None, None, None);
+                    }
                 }
             }
             if self.observe {
@@ -462,6 +465,9 @@ impl Locate {
             .speed
             .is_some_and(|v| f64::from(v) / 1000.0 >= self.settings.dwell_speed_mps);
         let mut kind = Kind::Moving;
+        if way.is_empty() {
+            (vehicle.before, vehicle.visit, vehicle.stop) = (None, None, None);
+        }
         if let (Some((before, moved)), Some(_)) = (vehicle.before, way.first()) {
             // A stop between two fixes that move shows only where they are far apart.
             let moving = moved && moves && fix.time.since(before) <= MOVING_MS;
