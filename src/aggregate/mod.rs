@@ -18,7 +18,7 @@ pub use settings::Settings;
 pub use shard::{Aggregate, LOOK_BACK, State};
 pub use window::Sums;
 
-use crate::locate::PaneIndex;
+use crate::locate::{PaneIndex, Reading};
 use crate::network::{LinkIndex, SegmentIndex};
 use crate::units::EventTime;
 
@@ -61,4 +61,6 @@ pub struct PaneFlow {
     pub segments: Vec<SegmentFlow>,
     /// Their links, in order of index.
     pub links: Vec<LinkFlow>,
+    /// Sensor intervals that were booked into it (or into a pane before it that was passed over).
+    pub readings: Vec<Reading>,
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,25 +39,36 @@ impl Standing {
         self.pending.first_key_value().map(|(p, _)| *p)
     }
 
-    /// Takes over the measurements of all panes up to `pane`, drops those that stand no longer.
-    pub(super) fn close(&mut self, pane: PaneIndex, end: EventTime) {
+    /// Takes over the measurements of all panes up to `pane` and gives them on; drops those that stand no longer
+    /// and those of `disbelieved` sensors.
+    pub(super) fn close(
+        &mut self,
+        pane: PaneIndex,
+        end: EventTime,
+        disbelieved: &BTreeSet<SubjectKey>,
+    ) -> Vec<Reading> {
+        let mut taken = Vec::new();
         while let Some(entry) = self.pending.first_entry() {
             if *entry.key() > pane {
                 break;
             }
             let mut readings = entry.remove();
             readings.sort_unstable();
-            for r in readings {
+            for r in &readings {
                 self.current
                     .entry(r.segment)
                     .or_default()
-                    .insert(r.measurement.sensor, r.measurement);
+                    .insert(r.measurement.sensor, r.measurement.clone());
             }
+            taken.append(&mut readings);
         }
         self.current.retain(|_, sensors| {
-            sensors.retain(|_, m| end.since(m.time) < 2 * i64::from(m.interval_ms));
+            sensors.retain(|key, m| {
+                end.since(m.time) < 2 * i64::from(m.interval_ms) && !disbelieved.contains(key)
+            });
             !sensors.is_empty()
         });
+        taken
     }
 
     /// Segments with a standing measurement.

@@ -8,6 +8,7 @@ use super::pane::Cell;
 use super::sensor::Standing;
 use super::window::{Sums, Window};
 use super::{LinkFlow, PaneFlow, SegmentFlow, Settings};
+use crate::ingest::SubjectKey;
 use crate::locate::{Contribution, PaneIndex, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
 use crate::units::EventTime;
@@ -106,11 +107,11 @@ impl Aggregate {
         self.state.sensors.push(reading);
     }
 
-    /// Closes `pane` and shows it.
+    /// Closes `pane` and shows it. What `disbelieved` sensors say is in no flow.
     ///
     /// # Panics
     /// If panes are not closed in order, each once.
-    pub fn close(&mut self, pane: PaneIndex) -> PaneFlow {
+    pub fn close(&mut self, pane: PaneIndex, disbelieved: &BTreeSet<SubjectKey>) -> PaneFlow {
         assert!(
             self.state.closed.is_none_or(|p| pane > p),
             "pane {pane} closed twice"
@@ -128,7 +129,7 @@ impl Aggregate {
                 window.push(pane, self.pane_ms, cell.close());
             }
         }
-        self.state.sensors.close(pane, end);
+        let readings = self.state.sensors.close(pane, end, disbelieved);
         let standing: Vec<SegmentIndex> = self.state.sensors.segments().collect();
         for segment in standing {
             if let Some(flow) = self.state.sensors.flow(segment) {
@@ -145,7 +146,10 @@ impl Aggregate {
             window.slide(pane, length);
             end.since(window.latest) < unknown
         });
-        self.show(pane)
+        PaneFlow {
+            readings,
+            ..self.show(pane)
+        }
     }
 
     fn show(&self, pane: PaneIndex) -> PaneFlow {

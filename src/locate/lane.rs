@@ -25,6 +25,8 @@ const MOVING_MS: i64 = 10_000;
 pub struct Sites {
     /// Segment of each sensor.
     pub segments: BTreeMap<SubjectKey, SegmentIndex>,
+    /// Id of each sensor.
+    pub ids: BTreeMap<SubjectKey, Box<str>>,
 }
 
 /// The machine of one lane. What survives in checkpoints is [`Locate::state`].

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use crate::assess::{
-    About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, RegionIndex,
-    SegmentState, Transition,
+    About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, Region,
+    RegionIndex, SENSOR_RULE, SegmentState, Transition,
 };
 use crate::locate::Match;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
@@ -239,6 +239,11 @@ enum ValuesJson {
     Keying {
         split_ratio: f64,
     },
+    Sensor {
+        vehicle_count: f64,
+        speed_kph: Option<f64>,
+        occupancy_percent: Option<f64>,
+    },
 }
 
 #[derive(Serialize)]
@@ -260,12 +265,18 @@ enum EvidenceJson<'a> {
         partitions: &'a [u16],
         windows: [String; 1],
     },
+    Sensor {
+        sensor_id: &'a str,
+        record_count: u64,
+        last_interval: [Moment; 2],
+        windows: [String; 1],
+    },
 }
 
 /// A revision of an alert as JSON.
 pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> {
     let span = |(from, to): (EventTime, EventTime)| [format!("{from}/{to}")];
-    let (place, values, evidence, rule) = match &alert.about {
+    let (place, values, evidence, rule, cause) = match &alert.about {
         About::Link { link, evidence: e } => (
             link_place(network, places, *link),
             ValuesJson::Link {
@@ -283,6 +294,7 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 baseline: "prior",
             },
             CONGESTION_RULE,
+            None,
         ),
         About::Keying(k) => (
             PlaceJson::default(),
@@ -297,6 +309,23 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 windows: span(k.window),
             },
             KEYING_RULE,
+            None,
+        ),
+        About::Sensor(s) => (
+            segment_place(network, places, s.segment),
+            ValuesJson::Sensor {
+                vehicle_count: f64::from(s.count_milli) / 1000.0,
+                speed_kph: s.speed.map(speed_kph),
+                occupancy_percent: s.occupancy_permille.map(|o| f64::from(o) / 10.0),
+            },
+            EvidenceJson::Sensor {
+                sensor_id: &s.sensor,
+                record_count: s.records,
+                last_interval: [s.interval.0.into(), s.interval.1.into()],
+                windows: span((alert.starts_at, alert.updated_at)),
+            },
+            SENSOR_RULE,
+            Some(s.cause.label()),
         ),
     };
     to_json(&AlertJson {
@@ -318,9 +347,28 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
         rule: rule.0,
         rule_version: rule.1,
         stale: alert.stale,
-        cause: None,
+        cause,
         merged_into: None,
     })
+}
+
+/// The segment on which a sensor stands.
+fn segment_place<'a>(network: &'a Network, places: &'a Places, i: SegmentIndex) -> PlaceJson<'a> {
+    let segment = network.segment(i);
+    PlaceJson {
+        name: network.name(i),
+        region: region_of(places, i),
+        segment_ids: vec![segment.key.to_string()],
+        way_ids: vec![segment.key.way],
+        head: Some(lon_lat(network.position_at(i, segment.length_mm))),
+        tail: Some(lon_lat(network.position_at(i, 0))),
+        length_m: Some(round(f64::from(segment.length_mm) / 1000.0, 1)),
+    }
+}
+
+fn region_of(places: &Places, i: SegmentIndex) -> Option<&str> {
+    let holds = |r: &&Region| r.segments.binary_search(&i).is_ok();
+    places.regions.iter().find(holds).map(|r| r.id.as_str())
 }
 
 fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> PlaceJson<'a> {
@@ -334,11 +382,7 @@ fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> 
     way_ids.dedup();
     PlaceJson {
         name: link.segments.iter().find_map(|&i| network.name(i)),
-        region: places
-            .regions
-            .iter()
-            .find(|r| r.segments.binary_search(&first).is_ok())
-            .map(|r| r.id.as_str()),
+        region: region_of(places, first),
         segment_ids: link
             .segments
             .iter()

@@ -259,7 +259,10 @@ impl Rig {
         };
         Engine::new(Setup {
             network: Arc::clone(network),
-            sites: Arc::new(Sites { segments }),
+            sites: Arc::new(Sites {
+                segments,
+                ..Default::default()
+            }),
             places: Arc::new(Places::whole_city(network)),
             profile: Arc::new(profile()),
             locate: Default::default(),
