@@ -767,6 +767,11 @@ impl Engine {
         sums
     }
 
+    /// Id of a sensor, if it has a site or told its place.
+    pub fn sensor_id(&self, sensor: SubjectKey) -> Option<&str> {
+        self.names.get(&sensor).map(|id| &**id)
+    }
+
     /// Vehicles tracked.
     pub fn vehicles(&self) -> usize {
         self.lanes.iter().map(|l| l.locate.vehicles()).sum()

@@ -27,6 +27,8 @@ pub struct Sites {
     pub segments: BTreeMap<SubjectKey, SegmentIndex>,
     /// Id of each sensor.
     pub ids: BTreeMap<SubjectKey, Box<str>>,
+    /// Place of each sensor on its segment, in mm from its beginning.
+    pub offsets_mm: BTreeMap<SubjectKey, u32>,
 }
 
 /// The machine of one lane. What survives in checkpoints is [`Locate::state`].

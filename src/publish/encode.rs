@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use crate::assess::{
-    About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, Region,
-    RegionIndex, SENSOR_RULE, SegmentState, Transition,
+    About, Alert, CONGESTION_RULE, Cause, CorridorTime, KEYING_RULE, Level, Places, Profile, Region,
+    RegionIndex, SENSOR_RULE, SegmentState, SensorView, Transition,
 };
 use crate::locate::Match;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
@@ -395,6 +395,46 @@ fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> 
         tail: Some(lon_lat(network.position_at(first, 0))),
         length_m: Some(round(link.length_mm as f64 / 1000.0, 1)),
     }
+}
+
+#[derive(Serialize)]
+struct SensorJson<'a> {
+    schema: &'static str,
+    sensor_id: &'a str,
+    segment_id: String,
+    name: Option<&'a str>,
+    position: Option<[f64; 2]>,
+    health: &'static str,
+    cause: Option<&'static str>,
+    since: Option<Moment>,
+    interval_start: Moment,
+    interval_end: Moment,
+    vehicle_count: f64,
+    occupancy_percent: Option<f64>,
+    speed_kph: Option<f64>,
+    record_count: u64,
+    disbelieved_count: u64,
+}
+
+/// A sensor with its health. `offset_mm` is its place on its segment, where it is known.
+pub fn sensor_json(network: &Network, id: &str, offset_mm: Option<u32>, s: &SensorView) -> Vec<u8> {
+    to_json(&SensorJson {
+        schema: "viaflux.sensor/1",
+        sensor_id: id,
+        segment_id: network.segment(s.segment).key.to_string(),
+        name: network.name(s.segment),
+        position: offset_mm.map(|mm| lon_lat(network.position_at(s.segment, mm))),
+        health: s.health.label(),
+        cause: s.health.cause().map(Cause::label),
+        since: s.since.map(Into::into),
+        interval_start: s.interval.0.into(),
+        interval_end: s.interval.1.into(),
+        vehicle_count: f64::from(s.count_milli) / 1000.0,
+        occupancy_percent: s.occupancy_permille.map(|o| f64::from(o) / 10.0),
+        speed_kph: s.speed.map(speed_kph),
+        record_count: s.records.0,
+        disbelieved_count: s.records.1,
+    })
 }
 
 #[derive(Serialize)]

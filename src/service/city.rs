@@ -74,11 +74,17 @@ impl City {
         let segments = bound.sites.iter().map(of).collect();
         let named = |s: &BoundSite| (key(&s.sensor_id), Box::from(s.sensor_id.as_str()));
         let ids = bound.sites.iter().map(named).collect();
+        let placed = |s: &BoundSite| (key(&s.sensor_id), s.offset_mm);
+        let offsets_mm = bound.sites.iter().map(placed).collect();
         let places = super::places::load(&network, &config.map)?;
         let profile = profile(config)?;
         Ok(Self {
             network,
-            sites: Arc::new(Sites { segments, ids }),
+            sites: Arc::new(Sites {
+                segments,
+                ids,
+                offsets_mm,
+            }),
             places: Arc::new(places),
             profile: Arc::new(profile),
         })

@@ -69,6 +69,20 @@ pub(super) struct Around<'a> {
     pub(super) probes_permille: Option<u32>,
 }
 
+impl Around<'_> {
+    /// Vehicles pass beside it.
+    fn flows(&self) -> bool {
+        let (seen, expected) = self.witnessed;
+        expected >= WITNESS_MILLI && seen * 10 >= expected * 6
+    }
+
+    /// The lanes beside it are empty as well: it is the road, not the sensor.
+    fn ebbs(&self) -> bool {
+        let (seen, expected) = self.witnessed;
+        expected >= WITNESS_MILLI && seen * 10 < expected * 6
+    }
+}
+
 /// What the records so far say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
@@ -144,7 +158,11 @@ impl Lane {
 
     /// The last interval: vehicles in thousandths, occupancy in permille, speed.
     pub(super) fn shows(&self) -> (u32, Option<u32>, Option<MmPerS>) {
-        (self.last.count_milli, self.last.occupancy_permille, self.last.speed)
+        (
+            self.last.count_milli,
+            self.last.occupancy_permille,
+            self.last.speed,
+        )
     }
 
     /// Takes the next interval. `learn` unless the sensor is known to be faulty: its past must stay that of a
@@ -168,8 +186,7 @@ impl Lane {
         let begin = now.end.plus_ms(-i64::from(now.ms));
         let locked = !hit && now.occupancy_permille.is_some_and(|o| o >= LOCKED_PERMILLE);
         self.locked_since = locked.then(|| self.locked_since.unwrap_or(begin));
-        let crowd = u64::from(now.count_milli) * 30
-            >= u64::from(s.chatter_per_30s) * u64::from(now.ms);
+        let crowd = u64::from(now.count_milli) * 30 >= u64::from(s.chatter_per_30s) * u64::from(now.ms);
         self.crowded = if crowd { self.crowded + 1 } else { 0 };
         if let Some(v) = now.speed {
             let (wrong, shifted) = self.wrong_unit(&now, v, segment, s);
@@ -294,7 +311,11 @@ impl Lane {
         let last = &self.last;
         // Two measures that repeat to the last digit are no chance; a bare count may well be.
         let rich = last.speed.is_some() && last.occupancy_permille.is_some();
-        let records = if rich { s.stuck_records } else { s.stuck_records_bare };
+        let records = if rich {
+            s.stuck_records
+        } else {
+            s.stuck_records_bare
+        };
         if self.equal >= records {
             return Judgement::Fault(Cause::Stuck, self.equal_since);
         }
@@ -309,9 +330,14 @@ impl Lane {
             return Judgement::Fault(Cause::Implausible, self.fast.1);
         }
         if let Some(since) = self.locked_since {
-            let moving = around.witnessed.0 * 10 >= around.witnessed.1 * 6 && around.witnessed.1 >= WITNESS_MILLI
-                || around.probes_permille.is_some_and(|p| p >= 500);
-            let after = if moving { s.locked_on_min } else { s.locked_on_alone_min };
+            // In a street vehicles wait on a loop while others pass beside them.
+            let moving = around.segment.class <= RoadClass::TrunkLink
+                && (around.flows() || around.probes_permille.is_some_and(|p| p >= 500));
+            let after = if moving {
+                s.locked_on_min
+            } else {
+                s.locked_on_alone_min
+            };
             if last.end.since(since) >= i64::from(after) * 60_000 {
                 return Judgement::Fault(Cause::LockedOn, since);
             }
@@ -347,9 +373,7 @@ impl Lane {
         if gap_ms >= slow_h * HOUR_MS {
             return fault;
         }
-        let (seen, expected) = around.witnessed;
-        if expected >= WITNESS_MILLI && seen * 10 < expected * 4 {
-            // The other lanes are empty too.
+        if around.ebbs() {
             return None;
         }
         // The lower of two rates: traffic that ebbs away is no fault.
@@ -360,7 +384,8 @@ impl Lane {
         // Where a vehicle came nearly every minute, a shorter gap tells as much.
         let steady = f64::from(self.busy_permille()) >= s.no_hits_busy_share * 1000.0;
         let enough = u64::from(s.no_hits_vehicles) * 1000;
-        if gap_ms >= fast_ms && steady && missing * 2 >= enough || gap_ms >= 2 * fast_ms && missing >= enough {
+        let soon = steady && gap_ms >= fast_ms && missing * 10 >= enough * 8;
+        if soon || gap_ms >= 3 * fast_ms && missing >= enough {
             return fault;
         }
         (steady && gap_ms * 2 >= fast_ms).then_some(Judgement::Doubtful(Cause::NoHits))

@@ -6,6 +6,8 @@
 //! flow and speed are learned from intervals in which it was sane.
 
 mod lane;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,16 +43,17 @@ pub struct SensorSettings {
     pub stuck_records_bare: u32,
     /// Intervals without a record, while other sensors report, from which a sensor is silent.
     pub silent_intervals: u32,
-    /// Vehicles expected since the last one from which a sensor without hits is faulty. The gap must be twice
-    /// `no_hits_min`.
+    /// Vehicles expected since the last one from which a sensor without hits is faulty. The gap must be three
+    /// times `no_hits_min`.
     pub no_hits_vehicles: u32,
-    /// Minutes without hits that suffice, with half of `no_hits_vehicles`, where vehicles came steadily.
+    /// Minutes without hits that suffice, with 80 % of `no_hits_vehicles`, where vehicles came steadily.
     pub no_hits_min: u32,
     /// Share of the minutes of the last quarter of an hour with a vehicle that is steady.
     pub no_hits_busy_share: f64,
-    /// Minutes of full occupancy without a vehicle from which a loop is locked on, while traffic moves beside it.
+    /// Minutes of full occupancy without a vehicle from which a loop of a motorway or trunk road is locked on, while
+    /// traffic moves beside it.
     pub locked_on_min: u32,
-    /// The same where nothing shows that traffic moves.
+    /// The same on other roads, and where nothing shows that traffic moves.
     pub locked_on_alone_min: u32,
     /// Vehicles of one lane in 30 s that are chatter.
     pub chatter_per_30s: u32,
@@ -388,10 +391,12 @@ impl Watch {
         let around = Around {
             segment,
             witnessed,
-            lanes: if lanes.len() > 1 { 1 } else { u32::from(segment.lanes) },
-            probes_permille: pane
-                .flow(sensor.segment)
-                .and_then(|f| f.window.ratio_permille()),
+            lanes: if lanes.len() > 1 {
+                1
+            } else {
+                u32::from(segment.lanes)
+            },
+            probes_permille: pane.flow(sensor.segment).and_then(|f| f.window.ratio_permille()),
         };
         sensor.lane.judge(&around, s)
     }
@@ -499,7 +504,9 @@ impl Sensor {
     fn take(&mut self, m: &Measurement, network: &Network, s: &SensorSettings) {
         // Against probes a sensor is judged by its speeds, so they must go on to be known.
         let learn = match self.health {
-            Health::Faulty(Cause::Biased | Cause::Swapped) => true,
+            Health::Faulty(Cause::Biased | Cause::Swapped | Cause::Unit) if self.contradiction.is_some() => {
+                true
+            }
             Health::Faulty(_) => self.sane.is_some(),
             _ => true,
         };
@@ -514,7 +521,8 @@ impl Sensor {
         if gap_ms >= interval_ms * i64::from(s.silent_intervals.max(1)) {
             return Some(Judgement::Fault(Cause::Silent, self.lane.last()));
         }
-        let suspect = gap_ms * 2 >= interval_ms * i64::from(s.silent_intervals.max(1)) && gap_ms >= 2 * interval_ms;
+        let suspect =
+            gap_ms * 2 >= interval_ms * i64::from(s.silent_intervals.max(1)) && gap_ms >= 2 * interval_ms;
         suspect.then_some(Judgement::Doubtful(Cause::Silent))
     }
 
