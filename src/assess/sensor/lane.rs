@@ -14,6 +14,8 @@ const HISTORY: usize = 75;
 /// Time over which the usual flow is taken, in ms: an hour, and the last quarter of it.
 const HOUR_MS: i64 = 3_600_000;
 const QUARTER_MS: i64 = 900_000;
+/// Time before a gap in which flow that ebbs away shows, in ms.
+const EBB_MS: i64 = 300_000;
 /// Intervals with a speed that the usual speed needs.
 const USUAL_MIN: usize = 10;
 /// Vehicles expected of the other lanes, in thousandths, from which their silence says that the road is empty.
@@ -384,7 +386,9 @@ impl Lane {
         // Where a vehicle came nearly every minute, a shorter gap tells as much.
         let steady = f64::from(self.busy_permille()) >= s.no_hits_busy_share * 1000.0;
         let enough = u64::from(s.no_hits_vehicles) * 1000;
-        let soon = steady && gap_ms >= fast_ms && missing * 10 >= enough * 8;
+        // If the last minutes brought less than half of that, the gap is the end of an ebb.
+        let ebb = self.expected(self.hit, EBB_MS, gap_ms) * 2 < missing;
+        let soon = steady && !ebb && gap_ms >= fast_ms && missing * 10 >= enough * 8;
         if soon || gap_ms >= 3 * fast_ms && missing >= enough {
             return fault;
         }

@@ -252,6 +252,8 @@ fn nobody_counted_where_many_were_to_come() {
     let gap = |minutes: usize| story(&format!("{sparse}{}", "0".repeat(minutes)));
     assert_eq!(gap(17), [""; 0]);
     assert_eq!(gap(18), ["47 opened no_hits 1"]);
+    // Traffic that ebbs away is no fault.
+    assert_eq!(after_usual("011001000000"), [""; 0]);
     // A queue that stands on the loop is no fault of it.
     let mut road = Road::new();
     road.go(1, &[USUAL], &[]);
