@@ -15,7 +15,7 @@ const MINUTES: i64 = 60;
 /// Two lanes of a road and a sensor of another: from minute 20 to 30 the first repeats itself and the third is
 /// silent.
 fn rig() -> (Rig, Vec<Item>) {
-    let town = draw("a    b    c", &["abc maxspeed=50"], "");
+    let town = draw("a    b", &["ab maxspeed=50"], "");
     let mut rig = Rig::new(&town, vec![Feed::Sensor]);
     rig.every_pane = true;
     rig.sensors = vec![
