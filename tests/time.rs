@@ -107,6 +107,7 @@ fn engine(network: &Arc<Network>, threads: usize) -> Engine {
         network: Arc::clone(network),
         sites: Arc::new(Sites {
             segments: sites.clone(),
+            ..Default::default()
         }),
         places: Arc::new(Places::whole_city(network)),
         profile: Arc::new(profile()),

@@ -20,7 +20,7 @@ pub use shard::{Aggregate, LOOK_BACK, State};
 pub use turns::{TurnFlow, TurnSums};
 pub use window::Sums;
 
-use crate::locate::PaneIndex;
+use crate::locate::{PaneIndex, Reading};
 use crate::network::{LinkIndex, SegmentIndex};
 use crate::units::EventTime;
 
@@ -88,4 +88,6 @@ pub struct PaneFlow {
     pub links: Vec<LinkFlow>,
     /// Turns of the blocks that end with it, in order of time, then segments.
     pub turns: Vec<TurnFlow>,
+    /// Sensor intervals that were booked into it (or into a pane before it that was passed over).
+    pub readings: Vec<Reading>,
 }

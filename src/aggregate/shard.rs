@@ -9,6 +9,7 @@ use super::sensor::Standing;
 use super::turns::{TurnFlow, Turns};
 use super::window::{Sums, Window};
 use super::{LinkFlow, PaneFlow, SegmentFlow, Settings, StandingTimes};
+use crate::ingest::SubjectKey;
 use crate::locate::{Contribution, PaneIndex, Passage, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
 use crate::units::{EventTime, travel_time_ms};
@@ -143,11 +144,11 @@ impl Aggregate {
         self.state.sensors.push(reading);
     }
 
-    /// Closes `pane` and shows it.
+    /// Closes `pane` and shows it. What `disbelieved` sensors say is in no flow.
     ///
     /// # Panics
     /// If panes are not closed in order, each once.
-    pub fn close(&mut self, pane: PaneIndex) -> PaneFlow {
+    pub fn close(&mut self, pane: PaneIndex, disbelieved: &BTreeSet<SubjectKey>) -> PaneFlow {
         assert!(
             self.state.closed.is_none_or(|p| pane > p),
             "pane {pane} closed twice"
@@ -176,7 +177,7 @@ impl Aggregate {
                 }
             }
         }
-        self.state.sensors.close(pane, end);
+        let readings = self.state.sensors.close(pane, end, disbelieved);
         let standing: Vec<SegmentIndex> = self.state.sensors.segments().collect();
         for segment in standing {
             if let Some(flow) = self.state.sensors.flow(segment) {
@@ -197,7 +198,10 @@ impl Aggregate {
             .state
             .turns
             .close(end, i64::from(self.settings.block_s) * 1000);
-        self.show(pane, turns)
+        PaneFlow {
+            readings,
+            ..self.show(pane, turns)
+        }
     }
 
     fn show(&self, pane: PaneIndex, turns: Vec<TurnFlow>) -> PaneFlow {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::estimate::Estimate;
 use super::keying::Keying;
+use super::sensor::SensorFault;
 use super::{AlertSettings, Basis};
 use crate::network::{Link, LinkIndex, Network, SegmentKey};
 use crate::units::{EventTime, MmPerS};
@@ -22,17 +23,24 @@ pub enum AlertType {
     Congestion,
     /// One vehicle id is seen in two partitions.
     SplitIdentity,
+    /// A roadside sensor does not measure what passes it.
+    SensorFault,
 }
 
 impl AlertType {
     /// All kinds.
-    pub const ALL: [AlertType; 2] = [AlertType::Congestion, AlertType::SplitIdentity];
+    pub const ALL: [AlertType; 3] = [
+        AlertType::Congestion,
+        AlertType::SplitIdentity,
+        AlertType::SensorFault,
+    ];
 
     /// The name in messages and metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Congestion => "congestion",
             Self::SplitIdentity => "split_identity",
+            Self::SensorFault => "sensor_fault",
         }
     }
 }
@@ -164,6 +172,8 @@ pub enum About {
     },
     /// How the records of a source are keyed.
     Keying(Keying),
+    /// A roadside sensor.
+    Sensor(SensorFault),
 }
 
 /// One revision of an alert.

@@ -159,7 +159,7 @@ impl SourceMemory {
             About::Keying(before) => {
                 before.split_permille().abs_diff(keying.split_permille()) >= TOLD_PERMILLE
             }
-            About::Link { .. } => true,
+            About::Link { .. } | About::Sensor(_) => true,
         };
         let severity = keying.severity();
         if !over && !moved && !old.stale && severity == old.severity {

@@ -10,10 +10,11 @@ mod keying;
 mod level;
 mod places;
 mod profile;
+mod sensor;
 mod settings;
 mod state;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -26,16 +27,19 @@ pub use keying::{KEYING_RULE, Keying};
 pub use level::{Basis, Level, Trend};
 pub use places::{Corridor, CorridorTime, Places, Region, RegionIndex, evaluated};
 pub use profile::{Grade, GradeKind, Index, IndexKind, Profile, Side};
+pub use sensor::{Cause, Health, SENSOR_RULE, SensorFault, SensorSettings, SensorView};
 pub use settings::{AlertSettings, RegionSettings, Settings, StateSettings};
 pub use state::SegmentState;
 
 use crate::aggregate::{LOOK_BACK, LinkFlow, PaneFlow, SegmentFlow};
-use crate::locate::{PaneIndex, Sighting};
+use crate::ingest::SubjectKey;
+use crate::locate::{PaneIndex, Reading, Sighting};
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, travel_time_ms};
 use alert::{LinkMemory, PaneView, Rule, Sight};
 use estimate::{Estimate, fuse, variation};
 use keying::SourceMemory;
+use sensor::{PaneOf, Watch};
 
 /// A resolved alert's tombstone follows after this time (design, law 8).
 const TOMBSTONE_MS: i64 = 24 * 3_600_000;
@@ -108,6 +112,8 @@ pub struct State {
     refused: u64,
     /// Vehicles sampled for wrong keying, by source.
     keying: BTreeMap<u16, SourceMemory>,
+    /// Health of sensors.
+    sensors: Watch,
 }
 
 impl Assess {
@@ -150,11 +156,24 @@ impl Assess {
         &self.state.segments
     }
 
-    /// Open alerts: those of links in order of link, then those of sources in order of source.
+    /// Open alerts: those of links in order of link, of sources in order of source, of sensors in order of key.
     pub fn open_alerts(&self) -> impl Iterator<Item = &Alert> {
         let links = self.state.links.values().filter(|m| m.is_open());
         let sources = self.state.keying.values().filter_map(SourceMemory::open);
-        links.filter_map(|m| m.alert.as_ref()).chain(sources)
+        links
+            .filter_map(|m| m.alert.as_ref())
+            .chain(sources)
+            .chain(self.state.sensors.open_alerts())
+    }
+
+    /// Sensors that are not believed: what they say belongs to no estimate from the next pane on.
+    pub fn faulty_sensors(&self) -> &BTreeSet<SubjectKey> {
+        self.state.sensors.faulty()
+    }
+
+    /// Every sensor heard of, as of the last closed pane, in order of key.
+    pub fn sensors(&self) -> impl Iterator<Item = SensorView> + '_ {
+        self.state.sensors.views()
     }
 
     /// Takes vehicles seen in `partition` of a source. All sightings of a pane must have come before that pane
@@ -184,7 +203,11 @@ impl Assess {
             .iter()
             .filter(|(source, _)| usize::from(**source) < self.sources.len());
         let keying = watched.filter_map(|(_, memory)| memory.due(stale_ms));
-        let first = forgotten.chain(keying).chain(tombstone).min();
+        let first = forgotten
+            .chain(keying)
+            .chain(self.state.sensors.due(stale_ms))
+            .chain(tombstone)
+            .min();
         first.map_or(Due::Never, Due::At)
     }
 
@@ -192,18 +215,29 @@ impl Assess {
         i64::from(self.settings.alert.stale_min) * 60_000
     }
 
-    /// Takes the closed pane of every shard.
-    pub fn step(&mut self, pane: PaneIndex, shards: Vec<PaneFlow>) -> Assessment {
+    /// Takes the closed pane of every shard. `names` are the ids of sensors; one without is told by its key.
+    pub fn step(
+        &mut self,
+        pane: PaneIndex,
+        shards: Vec<PaneFlow>,
+        names: &BTreeMap<SubjectKey, Box<str>>,
+    ) -> Assessment {
         let end = EventTime::from_ms((pane + 1) * self.pane_ms);
         let mut segments: Vec<SegmentFlow> = Vec::new();
         let mut links: Vec<LinkFlow> = Vec::new();
+        let mut readings: Vec<Reading> = Vec::new();
         for mut shard in shards {
             assert_eq!(shard.pane, pane, "shards show different panes");
             segments.append(&mut shard.segments);
             links.append(&mut shard.links);
+            readings.append(&mut shard.readings);
         }
         segments.sort_unstable_by_key(|f| f.segment);
         links.sort_unstable_by_key(|f| f.link);
+        // Two records of one sensor for one interval stand in the order of their content.
+        readings.sort_unstable_by(|a, b| {
+            (a.measurement.sensor, &a.measurement).cmp(&(b.measurement.sensor, &b.measurement))
+        });
 
         let mut out = Assessment {
             pane,
@@ -212,6 +246,24 @@ impl Assess {
         out.states = self.states(&segments, &links, end);
         out.alerts = self.alerts(&links, end);
         self.keying(end, &mut out.alerts);
+        let seen = PaneOf {
+            now: end,
+            pane_ms: self.pane_ms,
+            network: &self.network,
+            segments: &segments,
+            readings: &readings,
+            names,
+            stale_ms: self.stale_ms(),
+        };
+        let from = out.alerts.len();
+        self.state.refused += self
+            .state
+            .sensors
+            .step(&seen, &self.settings.sensor, &mut out.alerts);
+        let over = |a: &&Alert| a.transition == Transition::Resolved;
+        self.state
+            .resolved
+            .extend(out.alerts[from..].iter().filter(over).map(|a| (end, a.id)));
         out.alerts.sort_unstable_by_key(|a| (a.id, a.revision));
         self.places(&mut out, end);
         while self

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::sensor::SensorSettings;
+
 /// Settings of assess (section `[assess]`; algorithms §6, §7, §11). All of them can change results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -9,6 +11,8 @@ pub struct Settings {
     pub state: StateSettings,
     /// Congestion alerts.
     pub alert: AlertSettings,
+    /// Health of roadside sensors.
+    pub sensor: SensorSettings,
     /// Region indices.
     pub region: RegionSettings,
 }

@@ -300,7 +300,7 @@ pub struct Engine {
     pub(super) publish: Publish,
     /// The pane to close next, once one was closed.
     pub(super) next: Option<PaneIndex>,
-    /// Ids of the vehicles seen, if observed.
+    /// Ids of the sensors, and of the vehicles seen, if observed.
     pub(super) names: BTreeMap<SubjectKey, Box<str>>,
     /// Closes no pane while set; see [`Engine::hold`].
     held: bool,
@@ -380,7 +380,7 @@ impl Engine {
             ),
             publish: Publish::new(Arc::clone(&network), setup.places, setup.profile, setup.publish),
             next: None,
-            names: BTreeMap::new(),
+            names: setup.sites.ids.clone(),
             held: false,
             measured: false,
             pane_ms,
@@ -621,7 +621,8 @@ impl Engine {
                 return true;
             }
             closed += 1;
-            let close = |shard: &mut Shard| shard.aggregate.close(pane);
+            let disbelieved = self.assess.faulty_sensors();
+            let close = |shard: &mut Shard| shard.aggregate.close(pane, disbelieved);
             let mut flows: Vec<PaneFlow> = match &self.pool {
                 Some(pool) => pool.install(|| self.shards.par_iter_mut().map(close).collect()),
                 None => self.shards.iter_mut().map(close).collect(),
@@ -630,7 +631,7 @@ impl Engine {
             turns.sort_unstable_by_key(|t| (t.begin, t.from, t.to));
             out.turns.append(&mut turns);
             watch.enter(Some(Stage::Assess));
-            let assessment = self.assess.step(pane, flows);
+            let assessment = self.assess.step(pane, flows, &self.names);
             watch.enter(Some(Stage::Publish));
             self.publish.step(&assessment, &mut out.publications);
             let (digest, _) = self.publish.digest();
@@ -787,6 +788,11 @@ impl Engine {
             }
         }
         sums
+    }
+
+    /// Id of a sensor, if it has a site or told its place.
+    pub fn sensor_id(&self, sensor: SubjectKey) -> Option<&str> {
+        self.names.get(&sensor).map(|id| &**id)
     }
 
     /// Vehicles tracked.

@@ -168,7 +168,7 @@ impl Names {
 pub struct Decoded {
     /// The event.
     pub event: Event,
-    /// Vehicle or sensor id, if [`Decoder::keep_ids`] was asked for.
+    /// Vehicle or sensor id, if [`Decoder::keep_ids`] was asked for, or of a sensor without a site.
     pub id: Option<Box<str>>,
 }
 
@@ -493,7 +493,10 @@ impl Decoder {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return Err(Fault::at(field, Rejection::Schema, "not 1 to 128 bytes long"));
         }
-        Ok((SubjectKey::of(&id), self.keep_ids.then(|| Box::from(&*id))))
+        let key = SubjectKey::of(&id);
+        // A sensor without a site is known to nobody else.
+        let keep = self.keep_ids || (field == Field::SensorId && !self.sensors.contains(&key));
+        Ok((key, keep.then(|| Box::from(&*id))))
     }
 
     fn time(&self, field: Field, slots: &Slots<'_>) -> Result<Option<EventTime>, Fault> {

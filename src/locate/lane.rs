@@ -26,6 +26,10 @@ const MOVING_MS: i64 = 10_000;
 pub struct Sites {
     /// Segment of each sensor.
     pub segments: BTreeMap<SubjectKey, SegmentIndex>,
+    /// Id of each sensor.
+    pub ids: BTreeMap<SubjectKey, Box<str>>,
+    /// Place of each sensor on its segment, in mm from its beginning.
+    pub offsets_mm: BTreeMap<SubjectKey, u32>,
 }
 
 /// The machine of one lane. What survives in checkpoints is [`Locate::state`].

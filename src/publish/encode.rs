@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::aggregate::TurnFlow;
 use crate::assess::{
-    About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, RegionIndex,
-    SegmentState, Transition,
+    About, Alert, CONGESTION_RULE, Cause, CorridorTime, KEYING_RULE, Level, Places, Profile, Region,
+    RegionIndex, SENSOR_RULE, SegmentState, SensorView, Transition,
 };
 use crate::locate::Match;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
@@ -240,6 +240,11 @@ enum ValuesJson {
     Keying {
         split_ratio: f64,
     },
+    Sensor {
+        vehicle_count: f64,
+        speed_kph: Option<f64>,
+        occupancy_percent: Option<f64>,
+    },
 }
 
 #[derive(Serialize)]
@@ -261,12 +266,18 @@ enum EvidenceJson<'a> {
         partitions: &'a [u16],
         windows: [String; 1],
     },
+    Sensor {
+        sensor_id: &'a str,
+        record_count: u64,
+        last_interval: [Moment; 2],
+        windows: [String; 1],
+    },
 }
 
 /// A revision of an alert as JSON.
 pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> {
     let span = |(from, to): (EventTime, EventTime)| [format!("{from}/{to}")];
-    let (place, values, evidence, rule) = match &alert.about {
+    let (place, values, evidence, rule, cause) = match &alert.about {
         About::Link { link, evidence: e } => (
             link_place(network, places, *link),
             ValuesJson::Link {
@@ -284,6 +295,7 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 baseline: "prior",
             },
             CONGESTION_RULE,
+            None,
         ),
         About::Keying(k) => (
             PlaceJson::default(),
@@ -298,6 +310,23 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 windows: span(k.window),
             },
             KEYING_RULE,
+            None,
+        ),
+        About::Sensor(s) => (
+            segment_place(network, places, s.segment),
+            ValuesJson::Sensor {
+                vehicle_count: f64::from(s.count_milli) / 1000.0,
+                speed_kph: s.speed.map(speed_kph),
+                occupancy_percent: s.occupancy_permille.map(|o| f64::from(o) / 10.0),
+            },
+            EvidenceJson::Sensor {
+                sensor_id: &s.sensor,
+                record_count: s.records,
+                last_interval: [s.interval.0.into(), s.interval.1.into()],
+                windows: span((alert.starts_at, alert.updated_at)),
+            },
+            SENSOR_RULE,
+            Some(s.cause.label()),
         ),
     };
     to_json(&AlertJson {
@@ -319,9 +348,28 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
         rule: rule.0,
         rule_version: rule.1,
         stale: alert.stale,
-        cause: None,
+        cause,
         merged_into: None,
     })
+}
+
+/// The segment on which a sensor stands.
+fn segment_place<'a>(network: &'a Network, places: &'a Places, i: SegmentIndex) -> PlaceJson<'a> {
+    let segment = network.segment(i);
+    PlaceJson {
+        name: network.name(i),
+        region: region_of(places, i),
+        segment_ids: vec![segment.key.to_string()],
+        way_ids: vec![segment.key.way],
+        head: Some(lon_lat(network.position_at(i, segment.length_mm))),
+        tail: Some(lon_lat(network.position_at(i, 0))),
+        length_m: Some(round(f64::from(segment.length_mm) / 1000.0, 1)),
+    }
+}
+
+fn region_of(places: &Places, i: SegmentIndex) -> Option<&str> {
+    let holds = |r: &&Region| r.segments.binary_search(&i).is_ok();
+    places.regions.iter().find(holds).map(|r| r.id.as_str())
 }
 
 fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> PlaceJson<'a> {
@@ -335,11 +383,7 @@ fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> 
     way_ids.dedup();
     PlaceJson {
         name: link.segments.iter().find_map(|&i| network.name(i)),
-        region: places
-            .regions
-            .iter()
-            .find(|r| r.segments.binary_search(&first).is_ok())
-            .map(|r| r.id.as_str()),
+        region: region_of(places, first),
         segment_ids: link
             .segments
             .iter()
@@ -352,6 +396,46 @@ fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> 
         tail: Some(lon_lat(network.position_at(first, 0))),
         length_m: Some(round(link.length_mm as f64 / 1000.0, 1)),
     }
+}
+
+#[derive(Serialize)]
+struct SensorJson<'a> {
+    schema: &'static str,
+    sensor_id: &'a str,
+    segment_id: String,
+    name: Option<&'a str>,
+    position: Option<[f64; 2]>,
+    health: &'static str,
+    cause: Option<&'static str>,
+    since: Option<Moment>,
+    interval_start: Moment,
+    interval_end: Moment,
+    vehicle_count: f64,
+    occupancy_percent: Option<f64>,
+    speed_kph: Option<f64>,
+    record_count: u64,
+    disbelieved_count: u64,
+}
+
+/// A sensor with its health. `offset_mm` is its place on its segment, where it is known.
+pub fn sensor_json(network: &Network, id: &str, offset_mm: Option<u32>, s: &SensorView) -> Vec<u8> {
+    to_json(&SensorJson {
+        schema: "viaflux.sensor/1",
+        sensor_id: id,
+        segment_id: network.segment(s.segment).key.to_string(),
+        name: network.name(s.segment),
+        position: offset_mm.map(|mm| lon_lat(network.position_at(s.segment, mm))),
+        health: s.health.label(),
+        cause: s.health.cause().map(Cause::label),
+        since: s.since.map(Into::into),
+        interval_start: s.interval.0.into(),
+        interval_end: s.interval.1.into(),
+        vehicle_count: f64::from(s.count_milli) / 1000.0,
+        occupancy_percent: s.occupancy_permille.map(|o| f64::from(o) / 10.0),
+        speed_kph: s.speed.map(speed_kph),
+        record_count: s.records.0,
+        disbelieved_count: s.records.1,
+    })
 }
 
 #[derive(Serialize)]

@@ -12,7 +12,7 @@ use crate::engine::{LogSpec, Setup};
 use crate::ingest::{Area, Decoder, FieldMapping, SubjectKey};
 use crate::locate::Sites;
 use crate::network::Network;
-use crate::network::sites::{SensorSite, bind, read_sites};
+use crate::network::sites::{BoundSite, SensorSite, bind, read_sites};
 
 /// Profiles that every binary carries.
 const PROFILES: [&str; 1] = [include_str!("../../config/profiles/gbt33171-2016.toml")];
@@ -69,16 +69,22 @@ impl City {
         for (sensor, reason) in &bound.unbound {
             tracing::warn!(%sensor, reason = %reason.label(), "a sensor stands on no segment; its measurements are refused");
         }
-        let segments = bound
-            .sites
-            .iter()
-            .map(|s| (SubjectKey::of(&s.sensor_id), s.segment))
-            .collect();
+        let key = |id: &str| SubjectKey::of(id);
+        let of = |s: &BoundSite| (key(&s.sensor_id), s.segment);
+        let segments = bound.sites.iter().map(of).collect();
+        let named = |s: &BoundSite| (key(&s.sensor_id), Box::from(s.sensor_id.as_str()));
+        let ids = bound.sites.iter().map(named).collect();
+        let placed = |s: &BoundSite| (key(&s.sensor_id), s.offset_mm);
+        let offsets_mm = bound.sites.iter().map(placed).collect();
         let places = super::places::load(&network, &config.map)?;
         let profile = profile(config)?;
         Ok(Self {
             network,
-            sites: Arc::new(Sites { segments }),
+            sites: Arc::new(Sites {
+                segments,
+                ids,
+                offsets_mm,
+            }),
             places: Arc::new(places),
             profile: Arc::new(profile),
         })

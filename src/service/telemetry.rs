@@ -12,6 +12,7 @@ use super::driver::{Account, Outlet};
 use crate::assess::{self, AlertType, Basis, Level, Severity};
 use crate::engine::{Batch, Engine, LogIndex, Output, Stage};
 use crate::ingest::{Counts, Feed, Format, Rejection, SubjectKey};
+use crate::publish::sensor_json;
 use crate::sink::http::{Board, Health, RecordCounts, SourceStatus, Status};
 use crate::sink::metrics::Metrics;
 use crate::units::EventTime;
@@ -305,6 +306,8 @@ impl Telemetry {
                 .or_default() += 1;
         }
         self.metrics.alerts_active(&alerts);
+        self.metrics.sensors(engine.assess().sensors().map(|s| s.health));
+        self.board.set_sensors(self.sensors(engine));
         for (source, known) in &mut self.vehicles {
             let logs = (0_u16..).zip(&self.logs).filter(|(_, l)| l.source == *source);
             // The guarded clock of the logs decides: a single fix from the future must not empty the list.
@@ -329,6 +332,26 @@ impl Telemetry {
         }
         self.board
             .set_status(self.status(engine, by_basis, covered_mm, all_mm));
+    }
+
+    /// The list of sensors by id.
+    fn sensors(&self, engine: &Engine) -> Vec<Vec<u8>> {
+        let offsets = &self.city.sites.offsets_mm;
+        let mut listed: Vec<(String, Vec<u8>)> = engine
+            .assess()
+            .sensors()
+            .map(|s| {
+                let id = match engine.sensor_id(s.sensor) {
+                    Some(id) => id.to_owned(),
+                    None => format!("{:016x}", s.sensor.0),
+                };
+                let offset = offsets.get(&s.sensor).copied();
+                let body = sensor_json(&self.city.network, &id, offset, &s);
+                (id, body)
+            })
+            .collect();
+        listed.sort_unstable();
+        listed.into_iter().map(|(_, body)| body).collect()
     }
 
     fn status(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ::prometheus::{IntCounter, Registry};
 
 use super::prometheus::{Cap, Family, Kind, text};
-use crate::assess::Basis;
+use crate::assess::{Basis, Cause, Health as SensorHealth};
 use crate::engine::Stage;
 use crate::units::EventTime;
 
@@ -111,6 +111,8 @@ catalogue! {
     QueueDepth "queue_depth" Kind::Gauge, ["stage"], "Batches and notices read from Kafka that wait for the engine; behind the first stage nothing waits";
     VehiclesActive "vehicles_active" Kind::Gauge, ["source"], "Vehicles seen in the last 5 min of event time, since the start of the process";
     Segments "segments" Kind::Gauge, ["basis"], "Segments by what their state rests on";
+    Sensors "sensors" Kind::Gauge, ["health"], "Roadside sensors heard of, by health";
+    SensorsFaulty "sensors_faulty" Kind::Gauge, ["cause"], "Roadside sensors that are not believed, by what is wrong with them";
     SegmentCoverageRatio "segment_coverage_ratio" Kind::Gauge, ["region", "road_class"], "Share of road length with live or blended data";
     RegionCongestionIndex "region_congestion_index" Kind::Gauge, ["region", "profile"], "Congestion index of the profile";
     RegionTravelTimeRatio "region_travel_time_ratio" Kind::Gauge, ["region"], "Travel time over free-flow travel time, at least 1";
@@ -142,6 +144,8 @@ fn label_values(metric: Metric, label: &str) -> Option<Vec<&'static str>> {
         (_, "stage") => Stage::ALL.map(Stage::label).to_vec(),
         (Metric::SinkRecords, "sink") => vec!["file", "kafka"],
         (_, "basis") => vec!["live", "blended", "typical", "none"],
+        (_, "health") => SensorHealth::LABELS.to_vec(),
+        (_, "cause") => Cause::ALL.map(Cause::label).to_vec(),
         (_, "level") => {
             vec![
                 "free_flow",
@@ -389,6 +393,28 @@ impl Metrics {
         }
     }
 
+    /// Health of all sensors.
+    pub fn sensors(&self, healths: impl Iterator<Item = SensorHealth>) {
+        let mut by_health = SensorHealth::LABELS.map(|label| (label, 0_u64));
+        let mut by_cause = Cause::ALL.map(|cause| (cause, 0_u64));
+        for health in healths {
+            for (label, n) in &mut by_health {
+                *n += u64::from(*label == health.label());
+            }
+            if let SensorHealth::Faulty(faulty) = health {
+                for (cause, n) in &mut by_cause {
+                    *n += u64::from(*cause == faulty);
+                }
+            }
+        }
+        for (label, n) in by_health {
+            self.of(Metric::Sensors).set(&[label], n as f64);
+        }
+        for (cause, n) in by_cause {
+            self.of(Metric::SensorsFaulty).set(&[cause.label()], n as f64);
+        }
+    }
+
     /// Share of road length of a class with live or blended data; a share that is not known is not told.
     pub fn coverage(&self, region: &str, road_class: &str, ratio: Option<f64>) {
         self.set_or_forget(Metric::SegmentCoverageRatio, &[region, road_class], ratio);
@@ -589,6 +615,7 @@ mod tests {
         m.end_to_end(d, 1);
         m.vehicles_active("probes", 12);
         m.segments_by_basis(&[(Basis::Live, 1), (Basis::None, 4)]);
+        m.sensors([SensorHealth::Ok, SensorHealth::Faulty(Cause::Stuck)].into_iter());
         m.coverage("centre", "primary", Some(0.5));
         m.region_index("centre", "gbt33171-2016", Some(5.4), Some(1.6));
         m.region_speed("centre", "primary", Some(8.3));

@@ -186,10 +186,11 @@ pub(crate) fn report(id: &str, ms: i64, place: (f64, f64, f64), speed_mps: f64, 
     )
 }
 
-/// One interval of a sensor, ending at `ms`.
+/// One interval of a sensor, ending at `ms`. Its occupancy wavers, or it would be stuck.
 pub(crate) fn measurement(id: &str, ms: i64, interval_ms: i64, speed_kph: f64, volume_vph: u32) -> String {
+    let occupancy = 8.0 + (ms / interval_ms % 3) as f64 / 2.0;
     format!(
-        r#"{{"sensor_id":"{id}","collection_interval_start_date":{},"collection_interval_end_date":{},"average_speed_kph":{speed_kph},"volume_vph":{volume_vph},"occupancy_percent":8.0}}"#,
+        r#"{{"sensor_id":"{id}","collection_interval_start_date":{},"collection_interval_end_date":{},"average_speed_kph":{speed_kph},"volume_vph":{volume_vph},"occupancy_percent":{occupancy}}}"#,
         EPOCH + ms - interval_ms,
         EPOCH + ms
     )
@@ -273,7 +274,10 @@ impl Rig {
         };
         Engine::new(Setup {
             network: Arc::clone(network),
-            sites: Arc::new(Sites { segments }),
+            sites: Arc::new(Sites {
+                segments,
+                ..Default::default()
+            }),
             places: Arc::new(Places::whole_city(network)),
             profile: Arc::new(profile()),
             locate: Default::default(),

@@ -8,12 +8,17 @@ use serde_json::Value;
 
 use super::cover::Cover;
 use super::files::{self, moment_ms};
-use super::truth::{Incident, Truth};
+use super::truth::{Incident, MINUTE_MS, Truth};
 
 /// Time after the end of an incident or fault in which an alert of it still counts, in ms.
 const GRACE_MS: i64 = 300_000;
 /// Time before the opening of an alert in which its reason may lie, in ms.
 const LOOK_BACK_MS: i64 = 300_000;
+/// Time from the beginning of a sensor's fault in which it must be named, in ms.
+const IN_TIME_MS: i64 = 300_000;
+/// A fault must show soon if its sensor counted a vehicle in this share of so many minutes before.
+const BUSY_PERCENT: i64 = 80;
+const BUSY_OF_MIN: i64 = 15;
 /// Alerts that tell of slow traffic on a road.
 const TRAFFIC: [&str; 4] = ["congestion", "queue", "incident_suspected", "closure_suspected"];
 
@@ -24,6 +29,7 @@ pub(super) struct Opening {
     at_ms: i64,
     segments: Vec<String>,
     way_ids: Vec<i64>,
+    cause: Option<String>,
     /// Every text in the alert: a sensor's alert names the sensor somewhere.
     words: BTreeSet<String>,
 }
@@ -33,6 +39,7 @@ struct AlertRow {
     r#type: String,
     transition: String,
     updated_at: String,
+    cause: Option<String>,
     #[serde(default)]
     place: PlaceRow,
     #[serde(flatten)]
@@ -64,6 +71,7 @@ pub(super) fn read_alerts(run: &Path) -> anyhow::Result<Option<Vec<Opening>>> {
                 at_ms: moment_ms(&row.updated_at)?,
                 segments: row.place.segment_ids,
                 way_ids: row.place.way_ids,
+                cause: row.cause,
                 words,
             });
         }
@@ -95,6 +103,8 @@ pub struct AlertsReport {
     pub openings: Vec<OpeningScore>,
     /// Faulty sensors.
     pub sensor_faults: Vec<FaultScore>,
+    /// Sensors without a fault.
+    pub healthy_sensors: HealthyScore,
 }
 
 /// What was told of an incident.
@@ -143,6 +153,24 @@ pub struct FaultScore {
     pub found: bool,
     /// Event time from the beginning to that alert.
     pub delay_s: Option<f64>,
+    /// Cause that the first such alert names.
+    pub cause: Option<String>,
+    /// Its cause was named within 5 minutes of its beginning.
+    pub in_time: bool,
+    /// The sensor counted a vehicle in 12 of the 15 minutes before, so that its fault can and must show soon;
+    /// `None` if the truth has no `sensor.ndjson`.
+    pub busy: Option<bool>,
+}
+
+/// Alerts about sensors that truth knows no fault of.
+#[derive(Debug, Serialize)]
+pub struct HealthyScore {
+    /// Sensors without a fault that reported.
+    pub sensors: u64,
+    /// Of these, sensors with a `sensor_fault` alert.
+    pub flagged: u64,
+    /// Their share in percent, per hour of the truth.
+    pub flagged_percent_per_h: Option<f64>,
 }
 
 /// Compares alerts with events.
@@ -185,24 +213,63 @@ pub(super) fn score(openings: &[Opening], cover: &Cover, truth: &Truth) -> Alert
         }
     };
     let fault = |f: &super::truth::Fault| {
-        let first = openings
+        let told = openings
             .iter()
-            .filter(|o| o.kind == "sensor_fault" && names(o, &f.sensor_id, f.begin_ms, f.end_ms))
-            .map(|o| o.at_ms)
-            .min();
+            .filter(|o| o.kind == "sensor_fault" && names(o, &f.sensor_id, f.begin_ms, f.end_ms));
+        let right = cause_of(&f.kind);
+        let in_time = told
+            .clone()
+            .any(|o| o.cause.as_deref() == Some(right) && o.at_ms - f.begin_ms <= IN_TIME_MS);
+        let first = told.min_by_key(|o| o.at_ms);
         FaultScore {
             sensor_id: f.sensor_id.clone(),
             kind: f.kind.clone(),
             found: first.is_some(),
-            delay_s: first.map(|at| (at - f.begin_ms) as f64 / 1000.0),
+            delay_s: first.map(|o| (o.at_ms - f.begin_ms) as f64 / 1000.0),
+            cause: first.and_then(|o| o.cause.clone()),
+            in_time,
+            busy: truth.counted.get(&f.sensor_id).map(|ends| {
+                let before = f.begin_ms - BUSY_OF_MIN * MINUTE_MS + 1..=f.begin_ms;
+                let minutes: BTreeSet<i64> = ends
+                    .iter()
+                    .filter(|t| before.contains(t))
+                    .map(|t| (f.begin_ms - t) / MINUTE_MS)
+                    .collect();
+                minutes.len() as i64 * 100 >= BUSY_OF_MIN * BUSY_PERCENT
+            }),
         }
     };
+    let healthy: Vec<&String> = truth
+        .counted
+        .keys()
+        .filter(|id| !truth.faults.iter().any(|f| f.sensor_id == **id))
+        .collect();
+    let sensor_faults: Vec<&Opening> = openings.iter().filter(|o| o.kind == "sensor_fault").collect();
+    let flagged = healthy
+        .iter()
+        .filter(|id| sensor_faults.iter().any(|o| o.words.contains(**id)))
+        .count();
     AlertsReport {
+        healthy_sensors: HealthyScore {
+            sensors: healthy.len() as u64,
+            flagged: flagged as u64,
+            flagged_percent_per_h: (hours > 0.0 && !healthy.is_empty())
+                .then(|| 100.0 * flagged as f64 / healthy.len() as f64 / hours),
+        },
         major: major.clone().count() as u64,
         major_found: major.filter(|i| i.found).count() as u64,
         openings: kinds.into_iter().map(by_kind).collect(),
         sensor_faults: truth.faults.iter().map(fault).collect(),
         incidents,
+    }
+}
+
+/// The cause by which an alert must name a kind of fault of the truth.
+fn cause_of(kind: &str) -> &str {
+    match kind {
+        "dead_zero" => "no_hits",
+        "kmh_unit" => "unit",
+        other => other,
     }
 }
 
@@ -257,8 +324,8 @@ fn was_congested(opening: &Opening, cover: &Cover, truth: &Truth) -> bool {
         .iter()
         .filter_map(|id| cover.segment(id))
         .filter_map(|s| cover.edges.get(&s));
-    let minutes: Vec<usize> = (0..=LOOK_BACK_MS / super::truth::MINUTE_MS)
-        .filter_map(|back| truth.minute_of(opening.at_ms - back * super::truth::MINUTE_MS - 1))
+    let minutes: Vec<usize> = (0..=LOOK_BACK_MS / MINUTE_MS)
+        .filter_map(|back| truth.minute_of(opening.at_ms - back * MINUTE_MS - 1))
         .collect();
     edges
         .flatten()

@@ -405,22 +405,41 @@ impl Report {
         table(f, &rows)?;
         if !alerts.sensor_faults.is_empty() {
             let found = alerts.sensor_faults.iter().filter(|s| s.found).count();
+            let busy = alerts.sensor_faults.iter().filter(|s| s.busy == Some(true));
             writeln!(
                 f,
-                "\nSensor faults: {found} of {} found",
-                alerts.sensor_faults.len()
+                "\nSensor faults: {found} of {} found; of {} busy before, {} named within 5 minutes",
+                alerts.sensor_faults.len(),
+                busy.clone().count(),
+                busy.filter(|s| s.in_time).count()
             )?;
-            let mut rows = vec![header(&["", "kind", "found", "delay s"])];
+            let mut rows = vec![header(&["", "kind", "busy before", "found", "as", "delay s"])];
             for s in &alerts.sensor_faults {
                 let found = if s.found { "yes" } else { "no" };
                 rows.push(vec![
                     s.sensor_id.clone(),
                     s.kind.clone(),
+                    match s.busy {
+                        Some(true) => "yes".to_owned(),
+                        Some(false) => "no".to_owned(),
+                        None => "–".to_owned(),
+                    },
                     found.to_owned(),
+                    s.cause.clone().unwrap_or_else(|| "–".to_owned()),
                     number(s.delay_s, 0),
                 ]);
             }
             table(f, &rows)?;
+        }
+        let healthy = &alerts.healthy_sensors;
+        if healthy.sensors > 0 {
+            writeln!(
+                f,
+                "  sensors without a fault: {} of {} flagged, {} % an hour",
+                healthy.flagged,
+                healthy.sensors,
+                number(healthy.flagged_percent_per_h, 2)
+            )?;
         }
         Ok(())
     }

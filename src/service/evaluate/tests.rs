@@ -422,10 +422,20 @@ fn incidents_and_faults() {
         + &fault("S1")
         + &fault("S2");
     Folders::write(&folders.args.truth, "truth-events.ndjson", &events);
+    // S1 counts in 12 of the 15 minutes before, S2 in 11; S3 has no fault.
+    let mut counted = "not JSON\n".to_owned();
+    for (sensor, minutes) in [("S1", 12), ("S2", 11), ("S3", 15), ("S4", 1)] {
+        for minute in 0..15 {
+            let count = u32::from(minute < minutes);
+            let ts = BEGIN - 60_000 * minute;
+            writeln!(counted, r#"{{"sensor_id":"{sensor}","ts":{ts},"count":{count}}}"#).unwrap();
+        }
+    }
+    Folders::write(&folders.args.truth, "sensor.ndjson", &counted);
     let alert = |kind: &str, transition: &str, second: i64, way: i64, forward: bool, more: &str| {
         let id = segment_id(&folders.network, way, forward);
         format!(
-            r#"{{"type":"{kind}","transition":"{transition}","updated_at":"{}","place":{{"segment_ids":["{id}"],"way_ids":[{way}]{more}}},"cause":null}}"#,
+            r#"{{"type":"{kind}","transition":"{transition}","updated_at":"{}","place":{{"segment_ids":["{id}"],"way_ids":[{way}]{more}}},"cause":"stuck"}}"#,
             EventTime::from_ms(BEGIN + second * 1000)
         ) + "\n"
     };
@@ -434,7 +444,8 @@ fn incidents_and_faults() {
         + &alert("incident_suspected", "opened", 150, 11, true, "")
         + &alert("congestion", "opened", 100, 10, false, "") // the other direction: free, and no incident
         + &alert("incident_suspected", "opened", 1000, 10, true, "") // long after
-        + &alert("sensor_fault", "opened", 90, 10, true, r#","sensor_id":"S2""#);
+        + &alert("sensor_fault", "opened", 90, 10, true, r#","sensor_id":"S2""#)
+        + &alert("sensor_fault", "opened", 95, 10, true, r#","sensor_id":"S4""#);
     Folders::write(&folders.args.run, "alerts.ndjson", &alerts);
 
     let report = folders.score().alerts.unwrap();
@@ -452,9 +463,14 @@ fn incidents_and_faults() {
     };
     assert_eq!(of("congestion"), (2, Some(1), Some(1)));
     assert_eq!(of("incident_suspected"), (2, Some(1), Some(1)));
-    assert_eq!(of("sensor_fault"), (1, Some(1), Some(0)));
+    assert_eq!(of("sensor_fault"), (2, Some(1), Some(1)));
     let found: Vec<bool> = report.sensor_faults.iter().map(|f| f.found).collect();
     assert_eq!(found, [false, true]);
+    let judged: Vec<_> = report.sensor_faults.iter().map(|f| (f.busy, f.in_time)).collect();
+    assert_eq!(judged, [(Some(true), false), (Some(false), true)]);
+    assert_eq!(report.sensor_faults[1].cause.as_deref(), Some("stuck"));
+    let healthy = &report.healthy_sensors;
+    assert_eq!((healthy.sensors, healthy.flagged), (2, 1));
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub(super) struct Truth {
     pub(super) minutes: Vec<Minute>,
     pub(super) incidents: Vec<Incident>,
     pub(super) faults: Vec<Fault>,
+    /// Ends of the intervals with a vehicle of every sensor, ascending.
+    pub(super) counted: BTreeMap<String, Vec<i64>>,
     /// Seconds (begin and end in ms) in which a vehicle was moved by hand.
     pub(super) teleports: BTreeMap<String, Vec<(i64, i64)>>,
 }
@@ -98,6 +100,14 @@ struct MinuteRow {
     vehicle_seconds: f64,
     speed_mps: f64,
     congested: bool,
+}
+
+#[derive(Deserialize)]
+struct SensorRow {
+    sensor_id: String,
+    ts: i64,
+    #[serde(default)]
+    count: f64,
 }
 
 #[derive(Deserialize)]
@@ -132,14 +142,31 @@ fn directed(way: Option<i64>, direction: Option<&str>) -> Option<(i64, bool)> {
 }
 
 impl Truth {
-    /// Reads `edges.ndjson`, `truth-edges.ndjson` and `truth-events.ndjson`; a file that is not there leaves its
-    /// part empty.
+    /// Reads `edges.ndjson`, `truth-edges.ndjson`, `truth-events.ndjson` and `sensor.ndjson`; a file that is not
+    /// there leaves its part empty.
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut truth = Truth::default();
         truth.read_edges(folder)?;
         truth.read_minutes(folder)?;
         truth.read_events(folder)?;
+        truth.read_sensors(folder)?;
         Ok(truth)
+    }
+
+    /// When sensors counted anybody. Broken lines are defects of the feed, not of the truth.
+    fn read_sensors(&mut self, folder: &Path) -> anyhow::Result<()> {
+        files::lines(folder, "sensor.ndjson", |line| {
+            if let Ok(row) = serde_json::from_slice::<SensorRow>(line) {
+                let ends = self.counted.entry(row.sensor_id).or_default();
+                ends.extend((row.count > 0.0).then_some(row.ts));
+            }
+            Ok(())
+        })?;
+        for ends in self.counted.values_mut() {
+            ends.sort_unstable();
+            ends.dedup();
+        }
+        Ok(())
     }
 
     fn read_edges(&mut self, folder: &Path) -> anyhow::Result<()> {

@@ -169,6 +169,7 @@ pub(super) struct Snapshot {
     pub(super) alerts: Arc<BTreeMap<String, AlertState>>,
     pub(super) corridors: Arc<BTreeMap<String, (EventTime, Bytes)>>,
     pub(super) regions: Arc<BTreeMap<String, (EventTime, Bytes)>>,
+    pub(super) sensors: Arc<Vec<Bytes>>,
     pub(super) pane: PaneClose,
     /// When the last pane closed, by the monotonic clock.
     pub(super) pane_at: Option<Instant>,
@@ -271,6 +272,7 @@ impl Board {
             alerts: Arc::default(),
             corridors: Arc::default(),
             regions: Arc::default(),
+            sensors: Arc::default(),
             pane: PaneClose::default(),
             pane_at: None,
             status: Arc::default(),
@@ -376,6 +378,14 @@ impl Board {
     pub fn set_status(&self, status: Status) {
         let mut draft = lock(&self.draft);
         draft.status = Arc::new(status);
+        let ring = lock(&self.ring);
+        self.show(&mut draft, ring);
+    }
+
+    /// Replaces the list of sensors: JSON objects in the order in which they are shown.
+    pub fn set_sensors(&self, sensors: Vec<Vec<u8>>) {
+        let mut draft = lock(&self.draft);
+        draft.sensors = Arc::new(sensors.iter().map(|s| clean(s)).collect());
         let ring = lock(&self.ring);
         self.show(&mut draft, ring);
     }

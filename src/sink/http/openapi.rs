@@ -188,9 +188,19 @@ pub fn openapi() -> Value {
                     &json!({"type": "string", "enum": ["open", "resolved", "all"], "default": "open"}),
                     "Resolved ones are kept for 24 h of event time, at most 1,000",
                 ),
-                limit,
+                limit.clone(),
             ],
             &answer("application/json", "AlertList", "The alerts"),
+            &["400"],
+        ),
+    );
+    add(
+        "/api/v1/sensors",
+        operation(
+            "listSensors",
+            "Roadside sensors heard of: health, since when, what is wrong, last interval",
+            &[limit],
+            &answer("application/json", "SensorList", "By id"),
             &["400"],
         ),
     );
@@ -359,6 +369,15 @@ fn schemas() -> Value {
             "rule": text, "stale": flag, "cause": maybe_text, "merged_into": maybe_text,
         })),
         "AlertList": list("alerts", "Alert"),
+        "Sensor": object(&["schema", "sensor_id", "segment_id", "health", "cause", "since"], json!({
+            "schema": {"const": "viaflux.sensor/1"}, "sensor_id": text, "segment_id": text, "name": maybe_text,
+            "position": {"type": ["array", "null"], "items": number},
+            "health": {"enum": ["ok", "suspect", "faulty"]}, "cause": maybe_text, "since": maybe_moment,
+            "interval_start": moment, "interval_end": moment, "vehicle_count": number,
+            "occupancy_percent": maybe_number, "speed_kph": maybe_number, "record_count": count,
+            "disbelieved_count": count,
+        })),
+        "SensorList": list("sensors", "Sensor"),
         "Digest": object(&["digest", "pane_end", "map_version", "config_hash"], json!({
             "digest": maybe_text, "pane_end": maybe_moment, "map_version": text, "config_hash": maybe_text,
         })),

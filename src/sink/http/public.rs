@@ -98,6 +98,7 @@ fn api() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/api/v1/regions", get(regions)),
         ("/api/v1/regions/{id}", get(region)),
         ("/api/v1/alerts", get(alerts)),
+        ("/api/v1/sensors", get(sensors)),
         ("/api/v1/digest", get(digest)),
         ("/api/v1/status", get(status)),
         ("/api/v1/stream", get(stream)),
@@ -722,6 +723,17 @@ async fn alerts(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Probl
         &snapshot,
         "alerts",
         found.iter().take(limit).map(|(_, a)| &a.body),
+    ))
+}
+
+async fn sensors(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let limit = Params::parse(&uri, &["limit"])?.limit()?;
+    let snapshot = app.board.snapshot();
+    Ok(list(
+        &app,
+        &snapshot,
+        "sensors",
+        snapshot.sensors.iter().take(limit),
     ))
 }
 

@@ -759,6 +759,17 @@ fn corridors_regions_digest_and_status() {
     assert_eq!(w.get("/api/v1/corridors/ring").json(), corridor);
     assert_eq!(w.get("/api/v1/regions").json()["regions"], json!([region]));
     assert_eq!(w.get("/api/v1/regions/centre%2F1").json(), region);
+    let sensors = [
+        json!({"sensor_id": "a", "health": "ok"}),
+        json!({"sensor_id": "b", "health": "faulty"}),
+    ];
+    w.board
+        .set_sensors(sensors.iter().map(|s| s.to_string().into_bytes()).collect());
+    assert_eq!(w.get("/api/v1/sensors").json()["sensors"], json!(sensors));
+    assert_eq!(
+        w.get("/api/v1/sensors?limit=1").json()["sensors"],
+        json!(sensors[..1])
+    );
 
     let empty = w.get("/api/v1/status").json();
     assert_eq!(
