@@ -8,6 +8,7 @@ use super::pane::Cell;
 use super::sensor::Standing;
 use super::window::{Sums, Window};
 use super::{LinkFlow, PaneFlow, SegmentFlow, Settings};
+use crate::baseline::{Baseline, Travel};
 use crate::locate::{Contribution, PaneIndex, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
 use crate::units::EventTime;
@@ -19,6 +20,7 @@ pub const LOOK_BACK: i64 = 4;
 #[derive(Debug)]
 pub struct Aggregate {
     network: Arc<Network>,
+    baseline: Arc<Baseline>,
     pane_ms: i64,
     window_panes: i64,
     unknown_ms: i64,
@@ -36,9 +38,10 @@ pub struct State {
 
 impl Aggregate {
     /// A shard without data.
-    pub fn new(settings: &Settings, network: Arc<Network>) -> Self {
+    pub fn new(settings: &Settings, network: Arc<Network>, baseline: Arc<Baseline>) -> Self {
         Self {
             network,
+            baseline,
             pane_ms: i64::from(settings.pane_s) * 1000,
             window_panes: i64::from(settings.window_s.div_ceil(settings.pane_s)),
             unknown_ms: i64::from(settings.unknown_s) * 1000,
@@ -148,6 +151,21 @@ impl Aggregate {
         self.show(pane)
     }
 
+    /// What was driven in the pane that was closed last, in order of segment: what baselines are learned from.
+    pub fn travel(&self) -> impl Iterator<Item = Travel> + '_ {
+        let closed = self.state.closed;
+        self.state.windows.iter().filter_map(move |(&segment, window)| {
+            let (pane, sums) = window.last().filter(|(pane, _)| Some(*pane) == closed)?;
+            Some(Travel {
+                begin: EventTime::from_ms(pane * self.pane_ms),
+                segment,
+                weighted_mm: sums.weighted_mm,
+                weighted_ms: sums.weighted_ms,
+                weight: sums.weight,
+            })
+        })
+    }
+
     fn show(&self, pane: PaneIndex) -> PaneFlow {
         let mut flow = PaneFlow {
             pane,
@@ -159,7 +177,7 @@ impl Aggregate {
             links.insert(s.link);
             flow.segments.push(SegmentFlow {
                 segment,
-                window: window.sums(pane, self.window_panes, s.class, s.free_flow),
+                window: window.sums(pane, self.window_panes, s.class, self.baseline.free_flow(segment)),
                 latest: window.latest,
                 sensor: self.state.sensors.flow(segment),
             });
@@ -181,12 +199,13 @@ impl Aggregate {
             };
             let (flow, s) = (&segments[i], self.network.segment(segment));
             window.join(&flow.window);
+            let free_flow = self.baseline.free_flow(segment);
             if let Some(w) = self.state.windows.get(&segment) {
-                recent.join(&w.sums(pane, LOOK_BACK, s.class, s.free_flow));
+                recent.join(&w.sums(pane, LOOK_BACK, s.class, free_flow));
             }
             latest = latest.max(Some(flow.latest));
             if let Some((speed, n)) = flow.sensor.and_then(|f| Some((f.speed?, f.sensors))) {
-                ratios += u64::from(speed) * 1000 / u64::from(s.free_flow.max(1));
+                ratios += u64::from(speed) * 1000 / u64::from(free_flow.max(1));
                 sensors += n;
                 speaking += 1;
             }

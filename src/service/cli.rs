@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::{self, ConfigError, Loaded, LogFormat, Override};
-use super::{bench, check, completions, demo, evaluate, log, map, replay, run, schema, simulate};
+use super::{baseline, bench, check, completions, demo, evaluate, log, map, replay, run, schema, simulate};
 #[cfg(feature = "kafka")]
 use super::{produce, record, rekey};
 
@@ -143,6 +143,8 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     /// Build, describe, ask and export a road network.
     Map(map::MapArgs),
+    /// Learn free-flow and usual speeds from recorded events, and describe them.
+    Baseline(baseline::BaselineArgs),
     /// Validate the configuration and what it names.
     Check(check::CheckArgs),
     /// Score a run against a truth: matches, speeds, congestion, incidents, rejections.
@@ -169,6 +171,7 @@ impl Command {
             Command::Produce(args) => args.run(),
             #[cfg(feature = "kafka")]
             Command::Rekey(args) => args.run(),
+            Command::Baseline(args) => args.run(global),
             Command::Check(args) => args.run(global),
             Command::Evaluate(args) => args.run(global),
             Command::Bench(args) => args.run(global),
@@ -181,7 +184,12 @@ impl Command {
     fn configures(&self) -> bool {
         matches!(
             self,
-            Command::Bench(_) | Command::Check(_) | Command::Demo(_) | Command::Run(_) | Command::Replay(_)
+            Command::Baseline(_)
+                | Command::Bench(_)
+                | Command::Check(_)
+                | Command::Demo(_)
+                | Command::Run(_)
+                | Command::Replay(_)
         )
     }
 }
