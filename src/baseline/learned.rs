@@ -11,7 +11,7 @@ pub(super) const FLOOR: MmPerS = 2_778;
 const PRIOR_PASSAGES: u64 = 20;
 /// Passages that a link's mean counts as in each of its quarter hours, so that the best of 72 thin ones are not
 /// merely the luckiest.
-const MEAN_PASSAGES: u64 = 5;
+pub(super) const MEAN_PASSAGES: u64 = 5;
 /// GB/T 33171-2016, 7.2.1.2: the quarter hours from 6:00 to 24:00, of which the best ninth counts.
 pub(super) const DAY_QUARTERS: std::ops::Range<usize> = 24..96;
 const BEST_SHARE: usize = 9;

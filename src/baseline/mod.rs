@@ -103,7 +103,7 @@ impl Baseline {
                 let scaled = (own * u64::from(used) + prior / 2) / prior;
                 free_flow[i as usize] = (scaled as MmPerS).clamp(FLOOR.min(most), most);
             }
-            links[link as usize] = Some((used, Whole::own(&history.week)));
+            links[link as usize] = Some((used, Whole::own(&history.week, &history.free_flow)));
         }
         let class = |link: usize| network.segment(network.links()[link].segments[0]).class;
         let known = links.iter().enumerate();

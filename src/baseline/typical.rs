@@ -1,7 +1,7 @@
 //! From what was seen of a link to a whole week: smoothing and the chain of fallbacks (algorithms §5).
 
 use super::calendar::{DAYS, HOLIDAY, QUARTERS, SLOTS};
-use super::learned::{Week, from_half_kph, to_half_kph};
+use super::learned::{DAY_QUARTERS, FreeFlow, MEAN_PASSAGES, Week, from_half_kph, to_half_kph};
 use crate::network::RoadClass;
 use crate::units::MmPerS;
 
@@ -28,11 +28,12 @@ fn around(quarter: usize) -> impl Iterator<Item = (usize, u64)> {
     before.into_iter().chain([(quarter, 2)]).chain(after)
 }
 
-/// Weighted mean of the values of the nearest days that have any, smoothed over the quarter hours that have.
-fn nearest(week: &Week, values: &[u8], slot: usize) -> Option<u8> {
+/// Weighted mean of the values of the nearest days that have any, smoothed over the quarter hours that have, and
+/// the days behind it.
+fn nearest(week: &Week, values: &[u8], slot: usize) -> Option<(u8, u64)> {
     let (day, quarter) = (slot / QUARTERS, slot % QUARTERS);
     LIKE[day].iter().find_map(|days| {
-        let (mut sum, mut weight) = (0, 0);
+        let (mut sum, mut weight, mut behind) = (0, 0, 0);
         for (q, share) in around(quarter) {
             let (mut sum_q, mut n_q) = (0, 0);
             for at in days.iter().map(|d| d * QUARTERS + q).filter(|at| values[*at] > 0) {
@@ -44,10 +45,11 @@ fn nearest(week: &Week, values: &[u8], slot: usize) -> Option<u8> {
             if let Some(mean) = (sum_q * 256).checked_div(n_q) {
                 sum += share * mean;
                 weight += share;
+                behind += n_q;
             }
         }
         let mean = (sum + weight * 128).checked_div(weight * 256)?;
-        Some(mean.min(255) as u8)
+        Some((mean.min(255) as u8, behind))
     })
 }
 
@@ -60,11 +62,30 @@ pub(super) struct Whole {
 
 impl Whole {
     /// What the link itself knows; 0 where it must be filled from its class.
-    pub(super) fn own(week: &Week) -> Self {
-        let all = |values: &[u8]| (0..SLOTS).map(|slot| nearest(week, values, slot).unwrap_or(0)).collect();
+    ///
+    /// A slot in which few vehicles passed is drawn to the link's mean, and that to its free flow: one vehicle at
+    /// a red light is no usual speed. Of a slot only its days are known; its passages are taken to be its share.
+    pub(super) fn own(week: &Week, free_flow: &FreeFlow) -> Self {
+        let speed = |slot: usize| u64::from(from_half_kph(week.speed[slot]));
+        let days = |slot: usize| u64::from(week.days[slot]);
+        let all: u64 = (0..SLOTS).map(days).sum();
+        let by_day: u64 = (0..SLOTS)
+            .filter(|slot| DAY_QUARTERS.contains(&(slot % QUARTERS)))
+            .map(days)
+            .sum();
+        let mean = (0..SLOTS).map(|slot| speed(slot) * days(slot)).sum::<u64>() / all.max(1);
+        let passages = u64::from(free_flow.day_passages);
+        let centre = (mean * passages + u64::from(free_flow.used) * MEAN_PASSAGES) / (passages + MEAN_PASSAGES);
+        let drawn = |(half, behind): (u8, u64)| {
+            let (n, pseudo) = (passages * behind, MEAN_PASSAGES * by_day.max(1));
+            let speed = (u64::from(from_half_kph(half)) * n + centre * pseudo) / (n + pseudo);
+            to_half_kph(speed as MmPerS)
+        };
+        let speed = |slot| nearest(week, &week.speed, slot).map_or(0, drawn);
+        let variation = |slot| nearest(week, &week.variation, slot).map_or(0, |(cv, _)| cv);
         Self {
-            speed: all(&week.speed),
-            variation: all(&week.variation),
+            speed: (0..SLOTS).map(speed).collect(),
+            variation: (0..SLOTS).map(variation).collect(),
         }
     }
 
@@ -127,8 +148,29 @@ mod tests {
         week
     }
 
+    /// So many passages that nothing is drawn.
+    fn much(used: MmPerS) -> FreeFlow {
+        FreeFlow {
+            used,
+            day_passages: 1_000_000,
+            ..FreeFlow::default()
+        }
+    }
+
+    #[test]
+    fn a_slot_that_few_passed_is_drawn_to_free_flow() {
+        // One passage at 10 of 60 km/h: mean (1 · 10 + 5 · 60) / 6 = 51.7, the slot (1 · 10 + 5 · 51.7) / 6 = 44.7.
+        let few = FreeFlow {
+            used: 16_667,
+            day_passages: 1,
+            ..FreeFlow::default()
+        };
+        let whole = Whole::own(&week(&[(0, 32, 20, 1)]), &few);
+        assert_eq!(whole.speed(32), from_half_kph(89));
+    }
+
     fn at(week: &Week, day: usize, quarter: usize) -> Option<u8> {
-        nearest(week, &week.speed, day * QUARTERS + quarter)
+        nearest(week, &week.speed, day * QUARTERS + quarter).map(|(speed, _)| speed)
     }
 
     #[test]
@@ -157,12 +199,12 @@ mod tests {
     fn what_no_day_knows_comes_from_the_class() {
         // One link knows Monday 8:00 at 20 km/h of 40 km/h free flow, the other nothing.
         let (free_flow, class) = (11_111, RoadClass::Primary);
-        let one = Whole::own(&week(&[(0, 32, 40, 1)]));
+        let one = Whole::own(&week(&[(0, 32, 40, 1)]), &much(free_flow));
         let classes = class_weeks([(class, free_flow, &one)].into_iter());
         assert_eq!(classes[class as usize].ratio_permille[32], 500);
         assert_eq!(classes[class as usize].ratio_permille[60], 1000);
         assert_eq!(classes[RoadClass::Service as usize].ratio_permille[32], 1000);
-        let mut other = Whole::own(&Week::default());
+        let mut other = Whole::own(&Week::default(), &much(16_667));
         other.fill(16_667, &classes[class as usize]);
         assert_eq!(other.speed(32), from_half_kph(60), "half of 60 km/h");
         assert_eq!(other.speed(60), from_half_kph(120), "15:00: free flow");

@@ -282,6 +282,7 @@ fn tell(path: &Path, learned: &Learned, as_json: bool) -> Result<()> {
         super::cli::print(&format!("{}\n", serde_json::to_string_pretty(&info)?))?;
         return Ok(());
     }
+    let text = |key: &str| info[key].to_string();
     super::cli::print(&format!(
         "{}: baseline {}\n\
          {:>12}  links learned, {} of them at night too\n\
@@ -291,13 +292,13 @@ fn tell(path: &Path, learned: &Learned, as_json: bool) -> Result<()> {
          learned on map {}\n",
         path.display(),
         learned.version(),
-        info["links"],
+        learned.links.len(),
         info["links_with_night"],
-        info["slots_seen"],
-        info["days"],
+        text("slots_seen"),
+        learned.days,
         learned.last_day,
         learned.zone,
-        info["mean_free_flow_kph"],
+        text("mean_free_flow_kph"),
         info["mean_prior_kph"],
         learned.map_version,
     ))?;
