@@ -344,9 +344,7 @@ impl Assess {
         } else if silent {
             None
         } else {
-            link_estimate
-                .or(own_estimate)
-                .map(|e| e.shrunk(typical_permille))
+            link_estimate.or(own_estimate).map(|e| e.shrunk(typical_permille))
         };
         let Some(e) = estimate else {
             // Nothing new: the last state is held until it is unknown.

@@ -138,7 +138,12 @@ impl Work {
     fn of(history: &LinkHistory) -> Self {
         let mut work = Self::new();
         let week = &history.week;
-        for (i, cell) in work.cells.iter_mut().enumerate().filter(|(i, _)| week.days[*i] > 0) {
+        for (i, cell) in work
+            .cells
+            .iter_mut()
+            .enumerate()
+            .filter(|(i, _)| week.days[*i] > 0)
+        {
             cell.speed = from_half_kph(week.speed[i]) as u16;
             cell.variation = u16::from(week.variation[i]) * 100;
             cell.days = week.days[i];
@@ -212,7 +217,9 @@ impl Work {
             week.days[i] = cell.days;
         }
         let flow = &mut self.free_flow;
-        let passages = (self.day_mm / 1000).checked_div(u128::from(length_mm)).unwrap_or(0);
+        let passages = (self.day_mm / 1000)
+            .checked_div(u128::from(length_mm))
+            .unwrap_or(0);
         flow.day_passages = flow
             .day_passages
             .saturating_add(u32::try_from(passages).unwrap_or(u32::MAX));

@@ -103,7 +103,11 @@ impl Learned {
         let whole = |l: &LinkHistory| {
             let week = &l.week;
             [&week.speed, &week.variation, &week.days].map(Vec::len) == [SLOTS; 3]
-                && week.speed.iter().zip(&week.days).all(|(v, n)| (*v > 0) == (*n > 0))
+                && week
+                    .speed
+                    .iter()
+                    .zip(&week.days)
+                    .all(|(v, n)| (*v > 0) == (*n > 0))
                 && l.free_flow.used > 0
         };
         match self.links.iter().find(|l| !whole(l)) {

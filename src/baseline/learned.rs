@@ -118,7 +118,9 @@ impl Mapped {
                 travel_time_ms(length, speed(*i).max(1)).unwrap_or(0)
             };
             let sum: u64 = link.segments.iter().map(time).sum();
-            crate::units::speed_mm_s(link.length_mm * 1000, sum.max(1)).unwrap_or(1).max(1)
+            crate::units::speed_mm_s(link.length_mm * 1000, sum.max(1))
+                .unwrap_or(1)
+                .max(1)
         };
         Self {
             prior: mean(&|i| network.segment(i).free_flow),
@@ -149,8 +151,9 @@ impl Week {
 impl FreeFlow {
     /// Reckons the speeds that follow from the others and a week: `day` and `used`.
     pub(super) fn settle(&mut self, week: &Week, mapped: Mapped) {
-        let quarters: Vec<(MmPerS, u64)> =
-            DAY_QUARTERS.filter_map(|quarter| week.over_days(quarter)).collect();
+        let quarters: Vec<(MmPerS, u64)> = DAY_QUARTERS
+            .filter_map(|quarter| week.over_days(quarter))
+            .collect();
         let (day, passages) = best_of_day(&quarters, u64::from(self.day_passages));
         self.day = day.min(mapped.limit);
         self.prior = mapped.prior;
@@ -239,8 +242,15 @@ mod tests {
         };
         assert_eq!(settled(20, &week, mapped), (15_000, 12_500), "20 against 20");
         assert_eq!(settled(0, &week, mapped), (0, 10_000), "nothing seen: the prior");
-        let slow = Mapped { limit: 12_000, ..mapped };
-        assert_eq!(settled(1_000_000, &week, slow), (12_000, 12_000), "not above the limit");
+        let slow = Mapped {
+            limit: 12_000,
+            ..mapped
+        };
+        assert_eq!(
+            settled(1_000_000, &week, slow),
+            (12_000, 12_000),
+            "not above the limit"
+        );
         week.speed[24] = 2;
         assert_eq!(settled(1_000_000, &week, mapped).1, FLOOR);
     }

@@ -87,7 +87,15 @@ fn slots(learned: &Learned) -> Vec<(usize, usize, u8, u8, u8)> {
     let week = &learned.links[0].week;
     (0..SLOTS)
         .filter(|s| week.days[*s] > 0)
-        .map(|s| (s / QUARTERS, s % QUARTERS, week.speed[s], week.variation[s], week.days[s]))
+        .map(|s| {
+            (
+                s / QUARTERS,
+                s % QUARTERS,
+                week.speed[s],
+                week.variation[s],
+                week.days[s],
+            )
+        })
         .collect()
 }
 
@@ -118,10 +126,18 @@ fn weeks_are_averaged_and_then_forgotten() {
         })
         .collect();
     let drives = |kph: &[u64]| -> Vec<(&str, u64, u64)> {
-        mondays.iter().zip(kph).map(|(day, kph)| (day.as_str(), 9, *kph)).collect()
+        mondays
+            .iter()
+            .zip(kph)
+            .map(|(day, kph)| (day.as_str(), 9, *kph))
+            .collect()
     };
     let learned = learn(&network, None, &drives(&[20, 40]));
-    assert_eq!(slots(&learned), [(0, 32, 60, 34, 2)], "their mean, spread by a third");
+    assert_eq!(
+        slots(&learned),
+        [(0, 32, 60, 34, 2)],
+        "their mean, spread by a third"
+    );
     let learned = learn(&network, None, &drives(&[20, 30, 40, 20, 30, 40]));
     assert_eq!(slots(&learned)[0].2, 60, "up to six weeks the mean");
     let learned = learn(&network, None, &drives(&[30, 30, 30, 30, 30, 30, 50]));
@@ -140,7 +156,8 @@ fn thin_and_disturbed_quarter_hours_are_left_out() {
     let (mut collector, _) = Collector::new(Arc::clone(&network), calendar(), None).unwrap();
     let link = link_of(&network, 1);
     let mut thin = drive(&network, 1, "2026-11-23T00:00:00Z", 1, 30);
-    thin.iter_mut().for_each(|t| t.weight = 999 / thin_parts(&network, link));
+    thin.iter_mut()
+        .for_each(|t| t.weight = 999 / thin_parts(&network, link));
     thin.iter().for_each(|t| collector.observe(t));
     collector.disturb(link, true);
     for travel in drive(&network, 1, "2026-11-23T00:15:00Z", 5, 5) {
@@ -151,7 +168,11 @@ fn thin_and_disturbed_quarter_hours_are_left_out() {
         collector.observe(&travel);
     }
     let learned = collector.finish();
-    assert_eq!(slots(&learned), [(0, 34, 100, 0, 1)], "the closure at 8:15 is not usual");
+    assert_eq!(
+        slots(&learned),
+        [(0, 34, 100, 0, 1)],
+        "the closure at 8:15 is not usual"
+    );
 }
 
 fn thin_parts(network: &Network, link: LinkIndex) -> u64 {
@@ -164,7 +185,11 @@ fn the_night_has_its_percentile() {
     // 23:00 in China, 20 windows of five minutes at 31 … 50 km/h: the 85th percentile is the 17th, 47 km/h.
     let begin = EventTime::parse_rfc3339("2026-11-23T15:00:00Z").unwrap();
     let times: Vec<String> = (0..20).map(|i| begin.plus_ms(i * 300_000).to_string()).collect();
-    let drives: Vec<(&str, u64, u64)> = times.iter().zip(31..).map(|(t, kph)| (t.as_str(), 1, kph)).collect();
+    let drives: Vec<(&str, u64, u64)> = times
+        .iter()
+        .zip(31..)
+        .map(|(t, kph)| (t.as_str(), 1, kph))
+        .collect();
     let learned = learn(&network, None, &drives);
     let flow = learned.links[0].free_flow;
     assert_eq!(flow.night_samples, 20);
@@ -178,7 +203,10 @@ fn free_flow_changes_by_three_percent_a_day_at_most() {
     let before = first.links[0].free_flow.used;
     assert!((crate::units::kph(before) - 30.0).abs() < 1.0, "{before}");
     let second = learn(&network, Some(&first), &[("2026-11-24T01:00:00Z", 9000, 60)]);
-    assert_eq!(second.links[0].free_flow.used, (f64::from(before) * 1.03).round() as MmPerS);
+    assert_eq!(
+        second.links[0].free_flow.used,
+        (f64::from(before) * 1.03).round() as MmPerS
+    );
 }
 
 #[test]
@@ -202,7 +230,10 @@ fn a_run_asks_for_what_was_learned() {
     let learned = learn(
         &network,
         None,
-        &[("2026-11-23T00:00:00Z", 4000, 20), ("2026-11-23T02:00:00Z", 4000, 50)],
+        &[
+            ("2026-11-23T00:00:00Z", 4000, 20),
+            ("2026-11-23T02:00:00Z", 4000, 50),
+        ],
     );
     let (baseline, fit) = Baseline::new(Arc::clone(&network), &learned, calendar());
     assert_eq!((fit.found, fit.of, fit.same_map), (1, 1, true));
@@ -212,11 +243,20 @@ fn a_run_asks_for_what_was_learned() {
     let at = |time: &str| baseline.slot(EventTime::parse_rfc3339(time).unwrap());
     let typical = |segment, slot| crate::units::kph(baseline.typical(segment, slot));
     let eight = at("2026-11-24T00:07:00Z");
-    assert!((typical(driven, eight) - 20.0).abs() < 0.3, "Tuesday is like Monday");
-    assert!((typical(driven, at("2026-11-24T06:00:00Z")) - free).abs() < 0.3, "14:00: free flow");
+    assert!(
+        (typical(driven, eight) - 20.0).abs() < 0.3,
+        "Tuesday is like Monday"
+    );
+    assert!(
+        (typical(driven, at("2026-11-24T06:00:00Z")) - free).abs() < 0.3,
+        "14:00: free flow"
+    );
     assert_eq!(baseline.free_flow(other), network.segment(other).free_flow);
     let share = typical(other, eight) / crate::units::kph(baseline.free_flow(other));
-    assert!((share - 0.4).abs() < 0.02, "its class is at 20 of 50 km/h: {share}");
+    assert!(
+        (share - 0.4).abs() < 0.02,
+        "its class is at 20 of 50 km/h: {share}"
+    );
     assert_eq!(baseline.version(), learned.version());
 }
 

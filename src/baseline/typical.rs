@@ -75,7 +75,8 @@ impl Whole {
             .sum();
         let mean = (0..SLOTS).map(|slot| speed(slot) * days(slot)).sum::<u64>() / all.max(1);
         let passages = u64::from(free_flow.day_passages);
-        let centre = (mean * passages + u64::from(free_flow.used) * MEAN_PASSAGES) / (passages + MEAN_PASSAGES);
+        let centre =
+            (mean * passages + u64::from(free_flow.used) * MEAN_PASSAGES) / (passages + MEAN_PASSAGES);
         let drawn = |(half, behind): (u8, u64)| {
             let (n, pseudo) = (passages * behind, MEAN_PASSAGES * by_day.max(1));
             let speed = (u64::from(from_half_kph(half)) * n + centre * pseudo) / (n + pseudo);
@@ -113,9 +114,7 @@ pub(super) struct ClassWeek {
 }
 
 /// The weeks of all classes: means over the links that know a slot, free flow where none does.
-pub(super) fn class_weeks<'w>(
-    links: impl Iterator<Item = (RoadClass, MmPerS, &'w Whole)>,
-) -> Vec<ClassWeek> {
+pub(super) fn class_weeks<'w>(links: impl Iterator<Item = (RoadClass, MmPerS, &'w Whole)>) -> Vec<ClassWeek> {
     let mut sums = vec![(0_u64, 0_u64); RoadClass::ALL.len() * SLOTS];
     for (class, free_flow, whole) in links {
         let of_class = &mut sums[class as usize * SLOTS..][..SLOTS];
@@ -179,7 +178,11 @@ mod tests {
         assert_eq!(at(&week, 0, 32), Some(65), "(40 + 2 · 60 + 100) / 4");
         assert_eq!(at(&week, 0, 31), Some(47), "(2 · 40 + 60) / 3, nothing before");
         assert_eq!(at(&week, 0, 94), Some(50), "from its neighbour alone");
-        assert_eq!(at(&week, 1, 0), None, "midnight is no neighbour of another day's end");
+        assert_eq!(
+            at(&week, 1, 0),
+            None,
+            "midnight is no neighbour of another day's end"
+        );
     }
 
     #[test]
@@ -188,7 +191,11 @@ mod tests {
         let known = week(&[(1, 32, 30, 3), (3, 32, 50, 1), (4, 32, 90, 4)]);
         assert_eq!(at(&known, 0, 32), Some(35));
         assert_eq!(at(&known, 4, 32), Some(90), "Friday for itself");
-        assert_eq!(at(&known, 5, 32), Some(63), "Saturday from all: (90 + 50 + 360) / 8 = 62.5");
+        assert_eq!(
+            at(&known, 5, 32),
+            Some(63),
+            "Saturday from all: (90 + 50 + 360) / 8 = 62.5"
+        );
         assert_eq!(at(&known, HOLIDAY, 32), Some(63), "so a holiday without a Sunday");
         let sunday = week(&[(1, 32, 30, 3), (6, 32, 100, 1)]);
         assert_eq!(at(&sunday, HOLIDAY, 32), Some(100), "a holiday is like a Sunday");

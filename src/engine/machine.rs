@@ -645,7 +645,8 @@ impl Engine {
                 None => self.shards.iter_mut().map(close).collect(),
             };
             if self.learning {
-                out.travel.extend(self.shards.iter().flat_map(|s| s.aggregate.travel()));
+                out.travel
+                    .extend(self.shards.iter().flat_map(|s| s.aggregate.travel()));
             }
             watch.enter(Some(Stage::Assess));
             let assessment = self.assess.step(pane, flows);

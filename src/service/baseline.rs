@@ -164,7 +164,13 @@ impl BuildArgs {
         };
         let make = |config: &Config, logs| {
             let engine = Engine::new(city.setup(config, logs, threads, false)).learning();
-            Driver::new(engine, None, vec![Box::new(outlet) as Box<dyn Outlet>], None, Duration::MAX)
+            Driver::new(
+                engine,
+                None,
+                vec![Box::new(outlet) as Box<dyn Outlet>],
+                None,
+                Duration::MAX,
+            )
         };
         let driver = self.recorded.drive(&config, &city, how, make, false)?;
         driver.of_use()?;
@@ -255,7 +261,9 @@ fn tenths(speed: MmPerS) -> f64 {
 
 fn info(path: &Path, learned: &Learned) -> Value {
     let links = &learned.links;
-    let seen = links.iter().map(|l| l.week.days.iter().filter(|n| **n > 0).count());
+    let seen = links
+        .iter()
+        .map(|l| l.week.days.iter().filter(|n| **n > 0).count());
     let mean = |speed: &dyn Fn(&LinkHistory) -> MmPerS| {
         let sum: u64 = links.iter().map(|l| u64::from(speed(l))).sum();
         tenths((sum / (links.len() as u64).max(1)) as MmPerS)

@@ -207,8 +207,7 @@ impl Recorded {
                     *next = record.offset + 1;
                 }
                 record.push_to(&mut batch, log);
-                if batch.len() >= BATCH_RECORDS || (how.speed != Speed::Max && batch.len() >= PACED_RECORDS)
-                {
+                if batch.len() >= BATCH_RECORDS || (how.speed != Speed::Max && batch.len() >= PACED_RECORDS) {
                     progress.inc(batch.len() as u64);
                     driver.take(&batch)?;
                     batch.clear();
@@ -244,4 +243,3 @@ impl Recorded {
         Ok(source)
     }
 }
-

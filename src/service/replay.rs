@@ -105,9 +105,18 @@ impl ReplayArgs {
             drain: !self.no_drain,
             sort: self.sort,
         };
-        self.recorded.drive(config, city, how, |config, logs| {
-            self.driver(Engine::new(city.setup(config, logs, threads, self.matches)), files)
-        }, self.matches)
+        self.recorded.drive(
+            config,
+            city,
+            how,
+            |config, logs| {
+                self.driver(
+                    Engine::new(city.setup(config, logs, threads, self.matches)),
+                    files,
+                )
+            },
+            self.matches,
+        )
     }
 
     fn driver(&self, engine: Engine, files: &[OutputFile]) -> Result<Driver> {

@@ -124,7 +124,11 @@ pub(super) fn faults(config: &Config, from_file: impl Fn(&[String]) -> bool) -> 
     if let Some(zone) = &config.baseline.zone
         && let Err(problem) = Calendar::new(zone, &Holidays::default())
     {
-        found.add("baseline.zone", problem, "names are those of the IANA time zone database");
+        found.add(
+            "baseline.zone",
+            problem,
+            "names are those of the IANA time zone database",
+        );
     }
     if config.profile.id.is_empty() {
         found.add(
