@@ -175,22 +175,18 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     }
     let mut city = None;
     if let Some(network) = &network {
-        check(
-            "profile, regions, corridors and baseline".to_owned(),
-            None,
-            &mut || {
-                let found = City::of(Arc::clone(network), &sites, config).map_err(|e| format!("{e:#}"))?;
-                let detail = format!(
-                    "profile {}, {} regions, {} corridors, baseline {}",
-                    found.profile.id,
-                    found.places.regions.len(),
-                    found.places.corridors.len(),
-                    found.baseline.version()
-                );
-                city = Some(found);
-                good(detail)
-            },
-        );
+        check("profile, places and baseline".to_owned(), None, &mut || {
+            let found = City::of(Arc::clone(network), &sites, config).map_err(|e| format!("{e:#}"))?;
+            let detail = format!(
+                "profile {}, {} regions, {} corridors, baseline {}",
+                found.profile.id,
+                found.places.regions.len(),
+                found.places.corridors.len(),
+                found.baseline.version()
+            );
+            city = Some(found);
+            good(detail)
+        });
     }
     let files = [
         ("token of the server", &config.server.bearer_token_file),
