@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use viaflux::assess::Places;
+use viaflux::baseline::Baseline;
 use viaflux::engine::{Batch, Engine, LogSpec, Output, Record, Setup};
 use viaflux::ingest::{self, Area, Decoder, Feed, FieldMapping};
 use viaflux::locate::Sites;
@@ -39,6 +40,7 @@ fn engine(network: &Arc<Network>) -> Engine {
     let profile = toml::from_str(include_str!("../config/profiles/gbt33171-2016.toml"));
     Engine::new(Setup {
         network: Arc::clone(network),
+        baseline: Arc::new(Baseline::prior(Arc::clone(network))),
         sites: Arc::new(Sites::default()),
         places: Arc::new(Places::whole_city(network)),
         profile: Arc::new(profile.expect("the built-in profile is valid")),

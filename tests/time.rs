@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use viaflux::assess::{Places, Profile};
+use viaflux::baseline::Baseline;
 use viaflux::engine::{Batch, Engine, LogSpec, Output, Record, Setup};
 use viaflux::ingest::{self, Area, Decoder, Feed, FieldMapping, SubjectKey};
 use viaflux::locate::Sites;
@@ -105,6 +106,7 @@ fn engine(network: &Arc<Network>, threads: usize) -> Engine {
     };
     Engine::new(Setup {
         network: Arc::clone(network),
+        baseline: Arc::new(Baseline::prior(Arc::clone(network))),
         sites: Arc::new(Sites {
             segments: sites.clone(),
             ..Default::default()

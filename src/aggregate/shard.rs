@@ -9,6 +9,7 @@ use super::sensor::Standing;
 use super::turns::{TurnFlow, Turns};
 use super::window::{Sums, Window};
 use super::{LinkFlow, PaneFlow, SegmentFlow, Settings, StandingTimes};
+use crate::baseline::{Baseline, Travel};
 use crate::ingest::SubjectKey;
 use crate::locate::{Contribution, PaneIndex, Passage, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
@@ -22,6 +23,7 @@ pub const LOOK_BACK: i64 = 4;
 pub struct Aggregate {
     network: Arc<Network>,
     settings: Settings,
+    baseline: Arc<Baseline>,
     pane_ms: i64,
     window_panes: i64,
     unknown_ms: i64,
@@ -41,10 +43,11 @@ pub struct State {
 
 impl Aggregate {
     /// A shard without data.
-    pub fn new(settings: &Settings, network: Arc<Network>) -> Self {
+    pub fn new(settings: &Settings, network: Arc<Network>, baseline: Arc<Baseline>) -> Self {
         Self {
             network,
             settings: settings.clone(),
+            baseline,
             pane_ms: i64::from(settings.pane_s) * 1000,
             window_panes: i64::from(settings.window_s.div_ceil(settings.pane_s)),
             unknown_ms: i64::from(settings.unknown_s) * 1000,
@@ -204,6 +207,21 @@ impl Aggregate {
         }
     }
 
+    /// What was driven in the pane that was closed last, in order of segment: what baselines are learned from.
+    pub fn travel(&self) -> impl Iterator<Item = Travel> + '_ {
+        let closed = self.state.closed;
+        self.state.windows.iter().filter_map(move |(&segment, window)| {
+            let (pane, sums) = window.last().filter(|(pane, _)| Some(*pane) == closed)?;
+            Some(Travel {
+                begin: EventTime::from_ms(pane * self.pane_ms),
+                segment,
+                weighted_mm: sums.weighted_mm,
+                weighted_ms: sums.weighted_ms,
+                weight: sums.weight,
+            })
+        })
+    }
+
     fn show(&self, pane: PaneIndex, turns: Vec<TurnFlow>) -> PaneFlow {
         let mut flow = PaneFlow {
             pane,
@@ -216,7 +234,7 @@ impl Aggregate {
             links.insert(s.link);
             flow.segments.push(SegmentFlow {
                 segment,
-                window: window.sums(pane, self.window_panes, s.class, s.free_flow),
+                window: window.sums(pane, self.window_panes, s.class, self.baseline.free_flow(segment)),
                 latest: window.latest,
                 sensor: self.state.sensors.flow(segment),
             });
@@ -238,12 +256,13 @@ impl Aggregate {
             };
             let (flow, s) = (&segments[i], self.network.segment(segment));
             window.join(&flow.window);
+            let free_flow = self.baseline.free_flow(segment);
             if let Some(w) = self.state.windows.get(&segment) {
-                recent.join(&w.sums(pane, LOOK_BACK, s.class, s.free_flow));
+                recent.join(&w.sums(pane, LOOK_BACK, s.class, free_flow));
             }
             latest = latest.max(Some(flow.latest));
             if let Some((speed, n)) = flow.sensor.and_then(|f| Some((f.speed?, f.sensors))) {
-                ratios += u64::from(speed) * 1000 / u64::from(s.free_flow.max(1));
+                ratios += u64::from(speed) * 1000 / u64::from(free_flow.max(1));
                 sensors += n;
                 speaking += 1;
             }

@@ -94,6 +94,11 @@ impl Window {
         self.panes.push_back((pane, sums));
     }
 
+    /// The newest pane with something in it.
+    pub(super) fn last(&self) -> Option<&(PaneIndex, PaneSums)> {
+        self.panes.back()
+    }
+
     /// Forgets panes that the window of `length` panes ending with `pane` does not see.
     pub(super) fn slide(&mut self, pane: PaneIndex, length: i64) {
         while self.panes.front().is_some_and(|(p, _)| *p <= pane - length) {

@@ -18,6 +18,8 @@ pub(super) struct Estimate {
     pub(super) probe_share: f64,
     /// Effective number of contributions, a sensor counting with the probes that it outweighs.
     pub(super) effective: f64,
+    /// How wide the prior is: its variance over that between vehicles. 1 where nothing was learned.
+    pub(super) prior: f64,
 }
 
 /// Coefficient of variation of pace between vehicles (algorithms §3.3).
@@ -50,21 +52,38 @@ pub(super) fn fuse(
         error: 1.0 / libm::sqrt(weight),
         probe_share: wp / weight,
         effective: weight * cv * cv,
+        prior: 1.0,
     })
 }
 
 impl Estimate {
-    /// 1 − Var_post / Var_prior with a prior as wide as the spread between vehicles, in permille.
-    pub(super) fn confidence_permille(&self) -> u32 {
-        (1000.0 * self.effective / (1.0 + self.effective)).round() as u32
+    /// The same with the prior of a baseline: `learned` is the variation of the speed in this slot in permille,
+    /// `cv` that between vehicles.
+    pub(super) fn knowing(self, learned: Option<u32>, cv: f64) -> Self {
+        let Some(learned) = learned else { return self };
+        let spread = f64::from(learned) / 1000.0;
+        Self {
+            prior: spread * spread / (cv * cv),
+            ..self
+        }
     }
 
-    /// The ratio drawn towards free flow by what is not known: on the logarithmic scale, by the share that the
-    /// confidence leaves. For pieces of road with too few observations of their own, where one vehicle at a
-    /// red light would otherwise be a standstill.
-    pub(super) fn shrunk(self) -> Self {
-        let confidence = self.effective / (1.0 + self.effective);
-        let ratio = libm::exp(confidence * libm::log(self.ratio.max(RATIO_MIN)));
+    /// 1 − Var_post / Var_prior in permille, where 1 / Var_post = 1 / Var_prior + effective / Var_vehicles
+    /// (algorithms §3.3).
+    pub(super) fn confidence_permille(&self) -> u32 {
+        let known = self.effective * self.prior;
+        (1000.0 * known / (1.0 + known)).round() as u32
+    }
+
+    /// The ratio drawn towards the usual one (`typical_permille`; free flow where nothing was learned) by what
+    /// is not known: on the logarithmic scale, by the share that the confidence leaves. For pieces of road with
+    /// too few observations of their own, where one vehicle at a red light would otherwise be a standstill.
+    pub(super) fn shrunk(self, typical_permille: u32) -> Self {
+        let known = self.effective * self.prior;
+        let confidence = known / (1.0 + known);
+        let usual = libm::log((f64::from(typical_permille) / 1000.0).max(RATIO_MIN));
+        let seen = libm::log(self.ratio.max(RATIO_MIN));
+        let ratio = libm::exp(confidence * seen + (1.0 - confidence) * usual);
         Self { ratio, ..self }
     }
 

@@ -32,6 +32,7 @@ pub use settings::{AlertSettings, RegionSettings, Settings, StateSettings};
 pub use state::SegmentState;
 
 use crate::aggregate::{LOOK_BACK, LinkFlow, PaneFlow, SegmentFlow};
+use crate::baseline::{Baseline, Slot};
 use crate::ingest::SubjectKey;
 use crate::locate::{PaneIndex, Reading, Sighting};
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
@@ -89,6 +90,7 @@ pub enum Due {
 #[derive(Debug)]
 pub struct Assess {
     network: Arc<Network>,
+    baseline: Arc<Baseline>,
     settings: Settings,
     profile: Arc<Profile>,
     places: Arc<Places>,
@@ -121,6 +123,7 @@ impl Assess {
     /// [`Assess::sighted`] refers.
     pub fn new(
         network: Arc<Network>,
+        baseline: Arc<Baseline>,
         settings: Settings,
         profile: Arc<Profile>,
         places: Arc<Places>,
@@ -130,6 +133,7 @@ impl Assess {
         let rule = Rule::new(&settings.alert, pane_ms);
         Self {
             network,
+            baseline,
             settings,
             profile,
             places,
@@ -282,8 +286,9 @@ impl Assess {
         let mut old = std::mem::take(&mut self.state.segments);
         let mut out = Vec::new();
         let network = Arc::clone(&self.network);
+        let slot = self.slot(end);
         for flow in links {
-            let estimate = self.link_estimate(flow);
+            let estimate = self.link_estimate(flow, slot);
             let trend = self.trend(flow.link, estimate);
             for &i in &network.links()[flow.link as usize].segments {
                 let own = segments
@@ -291,7 +296,7 @@ impl Assess {
                     .ok()
                     .map(|k| &segments[k]);
                 let before = old.remove(&i);
-                if let Some(state) = self.segment(i, own, (flow, estimate), before, trend, end) {
+                if let Some(state) = self.segment(i, own, (flow, estimate), before, trend, (end, slot)) {
                     self.state.segments.insert(i, state.clone());
                     out.push(state);
                 }
@@ -304,11 +309,17 @@ impl Assess {
     }
 
     /// Speed ratio of a link over its window, from the probes and sensors of all its segments.
-    fn link_estimate(&self, flow: &LinkFlow) -> Option<Estimate> {
-        self.estimate(flow.link, &flow.window, flow)
+    fn link_estimate(&self, flow: &LinkFlow, slot: Slot) -> Option<Estimate> {
+        self.estimate(flow.link, &flow.window, flow, slot)
     }
 
-    fn estimate(&self, link: LinkIndex, sums: &crate::aggregate::Sums, flow: &LinkFlow) -> Option<Estimate> {
+    fn estimate(
+        &self,
+        link: LinkIndex,
+        sums: &crate::aggregate::Sums,
+        flow: &LinkFlow,
+        slot: Slot,
+    ) -> Option<Estimate> {
         let first = self
             .network
             .segment(self.network.links()[link as usize].segments[0]);
@@ -318,12 +329,14 @@ impl Assess {
         let sensors = flow
             .sensor_ratio_permille
             .map(|r| (f64::from(r) / 1000.0, f64::from(flow.sensors.min(1))));
-        fuse(
-            probes,
-            sensors,
-            variation(first, &self.settings.state),
-            &self.settings.state,
-        )
+        let cv = variation(first, &self.settings.state);
+        let learned = self.baseline.variation_permille(link, slot);
+        Some(fuse(probes, sensors, cv, &self.settings.state)?.knowing(learned, cv))
+    }
+
+    /// The slot of the baseline that a pane ending at `end` lies in.
+    fn slot(&self, end: EventTime) -> Slot {
+        self.baseline.slot(end.plus_ms(-1))
     }
 
     fn trend(&mut self, link: LinkIndex, estimate: Option<Estimate>) -> Option<Trend> {
@@ -351,28 +364,27 @@ impl Assess {
         (link, link_estimate): (&LinkFlow, Option<Estimate>),
         before: Option<SegmentState>,
         trend: Option<Trend>,
-        end: EventTime,
+        (end, slot): (EventTime, Slot),
     ) -> Option<SegmentState> {
         let s = self.network.segment(i);
+        let free_flow = self.baseline.free_flow(i);
+        let typical_permille = self.baseline.typical_permille(s.link, slot);
         let latest = own.map(|f| f.latest);
         let fresh_since = end.plus_ms(-i64::from(self.settings.state.live_panes) * self.pane_ms);
         let own_estimate = own.and_then(|f| {
             let probes = f
                 .window
                 .speed()
-                .map(|v| (share(v, s.free_flow), f.window.effective_milli as f64 / 1000.0));
+                .map(|v| (share(v, free_flow), f.window.effective_milli as f64 / 1000.0));
             // At a short approach to a signal a loop sees the queue, not the speed of the stretch.
             let short = s.length_mm < 150_000 && s.flags.has(SegmentFlags::SIGNAL_END);
             let sensors = f
                 .sensor
                 .filter(|_| !short || probes.is_none())
-                .and_then(|x| Some((share(x.speed?, s.free_flow), 1.0)));
-            fuse(
-                probes,
-                sensors,
-                variation(s, &self.settings.state),
-                &self.settings.state,
-            )
+                .and_then(|x| Some((share(x.speed?, free_flow), 1.0)));
+            let cv = variation(s, &self.settings.state);
+            let learned = self.baseline.variation_permille(s.link, slot);
+            Some(fuse(probes, sensors, cv, &self.settings.state)?.knowing(learned, cv))
         });
         let enough = own_estimate.is_some_and(|e| e.effective >= self.settings.state.segment_own_n);
         let live = enough && latest.is_some_and(|l| l >= fresh_since);
@@ -384,13 +396,14 @@ impl Assess {
         } else if silent {
             None
         } else {
-            link_estimate.or(own_estimate).map(Estimate::shrunk)
+            link_estimate.or(own_estimate).map(|e| e.shrunk(typical_permille))
         };
         let Some(e) = estimate else {
             // Nothing new: the last state is held until it is unknown.
             let mut held = before.filter(|b| b.level != Level::Unknown)?;
             held.window_start = end.plus_ms(-self.window_ms);
             held.window_end = end;
+            held.typical = self.baseline.typical(i, slot);
             held.basis = Basis::Blended;
             held.vehicle_count = own.map_or(0, |f| f.window.vehicles);
             held.sample_count = own.map_or(0, |f| f.window.positions);
@@ -404,9 +417,9 @@ impl Assess {
             segment: i,
             window_start: end.plus_ms(-self.window_ms),
             window_end: end,
-            speed: Some(((f64::from(s.free_flow) * e.ratio).round() as MmPerS).max(1)),
-            free_flow: s.free_flow,
-            typical: s.free_flow,
+            speed: Some(((f64::from(free_flow) * e.ratio).round() as MmPerS).max(1)),
+            free_flow,
+            typical: self.baseline.typical(i, slot),
             ratio_permille: Some(ratio_permille),
             vehicle_count: own.map_or(0, |f| f.window.vehicles),
             sample_count: own.map_or(0, |f| f.window.positions),
@@ -422,14 +435,13 @@ impl Assess {
     }
 
     fn unknown(&self, i: SegmentIndex, end: EventTime) -> SegmentState {
-        let free_flow = self.network.segment(i).free_flow;
         SegmentState {
             segment: i,
             window_start: end.plus_ms(-self.window_ms),
             window_end: end,
             speed: None,
-            free_flow,
-            typical: free_flow,
+            free_flow: self.baseline.free_flow(i),
+            typical: self.baseline.typical(i, self.slot(end)),
             ratio_permille: None,
             vehicle_count: 0,
             sample_count: 0,
@@ -511,14 +523,14 @@ impl Assess {
         } else {
             (&flow.window, self.window_ms)
         };
-        let estimate = self.estimate(flow.link, sums, flow)?;
+        let estimate = self.estimate(flow.link, sums, flow, self.slot(end))?;
         let link = &self.network.links()[flow.link as usize];
         let free_ms: u64 = link
             .segments
             .iter()
             .filter_map(|&i| {
                 let s = self.network.segment(i);
-                travel_time_ms(u64::from(s.length_mm), s.free_flow)
+                travel_time_ms(u64::from(s.length_mm), self.baseline.free_flow(i))
             })
             .sum();
         let now_ms = (free_ms as f64 / estimate.ratio.max(0.001)).round() as u64;
@@ -560,7 +572,13 @@ impl Assess {
             }
         }
         for (n, corridor) in self.places.corridors.iter().enumerate() {
-            let time = places::corridor_time(&self.network, (n as u32, corridor), state, end);
+            let time = places::corridor_time(
+                &self.network,
+                (n as u32, corridor),
+                state,
+                (&self.baseline, self.slot(end)),
+                end,
+            );
             if time.travel_time_ms.is_some() {
                 out.corridors.push(time);
             }

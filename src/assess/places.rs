@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Basis, Level, Profile, SegmentState};
+use crate::baseline::{Baseline, Slot};
 use crate::network::{Network, RoadClass, SegmentFlags, SegmentIndex};
 use crate::units::{EventTime, MmPerS, speed_mm_s, travel_time_ms};
 
@@ -156,6 +157,7 @@ pub(super) fn corridor_time<'s>(
     network: &Network,
     (number, corridor): (u32, &Corridor),
     state: impl Fn(SegmentIndex) -> Option<&'s SegmentState> + Copy,
+    baseline: (&Baseline, Slot),
     time: EventTime,
 ) -> CorridorTime {
     let mut sum = CorridorTime {
@@ -172,9 +174,10 @@ pub(super) fn corridor_time<'s>(
     for &i in &corridor.segments {
         let segment = network.segment(i);
         let length = u64::from(segment.length_mm);
-        let typical = travel_time_ms(length, segment.free_flow).unwrap_or(0);
+        let free = travel_time_ms(length, baseline.0.free_flow(i)).unwrap_or(0);
+        let typical = travel_time_ms(length, baseline.0.typical(i, baseline.1)).unwrap_or(0);
         sum.length_mm += length;
-        sum.free_flow_ms += typical;
+        sum.free_flow_ms += free;
         sum.typical_ms += typical;
         match covering(state, i) {
             Some((s, speed)) => {

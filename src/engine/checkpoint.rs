@@ -15,7 +15,7 @@ use crate::locate::PaneIndex;
 use crate::{aggregate, assess, locate, publish};
 
 const MAGIC: &[u8; 8] = b"VIAFLUXC";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// A checkpoint never unpacks to more than this: 16 GiB.
 const UNPACKED_MAX: usize = 16 << 30;
 /// Memory taken for it before a byte of it is there.
@@ -32,7 +32,7 @@ pub enum CheckpointError {
     /// Cut short or changed.
     #[error("damaged: its checksum does not fit")]
     Damaged,
-    /// Made by another version of the logic, another map or another configuration.
+    /// Made by another version of the logic, another map, baseline or configuration.
     #[error(
         "made with another {what} ({made_with}, here {here}); go on with that one, or start anew without --state"
     )]
@@ -50,6 +50,8 @@ pub enum CheckpointError {
 struct Header {
     logic_version: u32,
     map_version: String,
+    /// Version of the baseline file, or `prior`.
+    baseline: String,
     config_hash: [u8; 32],
     /// Names of the input logs, in order: the partition count is part of the checkpoint.
     logs: Vec<String>,
@@ -86,6 +88,7 @@ impl Engine {
         Header {
             logic_version: LOGIC_VERSION,
             map_version: self.map_version().to_owned(),
+            baseline: self.baseline_version().to_owned(),
             config_hash: self.config_hash,
             logs: self.logs.iter().map(|l| l.spec.name.clone()).collect(),
         }
@@ -185,6 +188,9 @@ impl Engine {
         }
         if made.map_version != here.map_version {
             return mismatch("map", made.map_version.clone(), here.map_version);
+        }
+        if made.baseline != here.baseline {
+            return mismatch("baseline", made.baseline.clone(), here.baseline);
         }
         if made.logs != here.logs {
             return mismatch("set of input logs", made.logs.join(", "), here.logs.join(", "));

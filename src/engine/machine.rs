@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{Batch, LogIndex};
 use crate::aggregate::{self, Aggregate, PaneFlow, StandingTimes, TurnFlow};
 use crate::assess::{self, Assess, Assessment, Basis, Due, Places, Profile};
+use crate::baseline::{Baseline, Travel};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
@@ -85,6 +86,8 @@ pub struct LogSpec {
 pub struct Setup {
     /// The road network.
     pub network: Arc<Network>,
+    /// Free-flow and usual speeds on it.
+    pub baseline: Arc<Baseline>,
     /// Sensor sites.
     pub sites: Arc<Sites>,
     /// Regions and corridors.
@@ -181,6 +184,8 @@ pub struct Output {
     pub seen: Vec<Seen>,
     /// Distance from each fix placed to its place on the road in mm, if measured.
     pub distances_mm: Vec<u32>,
+    /// What was driven in each closed pane, in order of pane and shard, if learning.
+    pub travel: Vec<Travel>,
 }
 
 impl Output {
@@ -195,6 +200,7 @@ impl Output {
             behind,
             seen,
             distances_mm,
+            travel,
         } = self;
         publications.clear();
         refused.clear();
@@ -204,6 +210,7 @@ impl Output {
         behind.clear();
         seen.clear();
         distances_mm.clear();
+        travel.clear();
     }
 }
 
@@ -292,6 +299,7 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub struct Engine {
     network: Arc<Network>,
+    pub(super) baseline: Arc<Baseline>,
     pub(super) config_hash: [u8; 32],
     pub(super) logs: Vec<Log>,
     pub(super) lanes: Vec<Lane>,
@@ -306,6 +314,8 @@ pub struct Engine {
     held: bool,
     /// Gives figures in place of lines; see [`Engine::measured`].
     measured: bool,
+    /// Gives what baselines are made of; see [`Engine::learning`].
+    learning: bool,
     pane_ms: i64,
     settle_ms: i64,
     pool: Option<rayon::ThreadPool>,
@@ -340,7 +350,11 @@ impl Engine {
         }
         let shards = (0..setup.aggregate.shards.max(1))
             .map(|_| Shard {
-                aggregate: Aggregate::new(&setup.aggregate, Arc::clone(&setup.network)),
+                aggregate: Aggregate::new(
+                    &setup.aggregate,
+                    Arc::clone(&setup.network),
+                    Arc::clone(&setup.baseline),
+                ),
                 contributions: Vec::new(),
                 passages: Vec::new(),
                 readings: Vec::new(),
@@ -372,17 +386,26 @@ impl Engine {
             shards,
             assess: Assess::new(
                 Arc::clone(&network),
+                Arc::clone(&setup.baseline),
                 setup.assess,
                 Arc::clone(&setup.profile),
                 Arc::clone(&setup.places),
                 (pane_ms, window_ms),
                 sources,
             ),
-            publish: Publish::new(Arc::clone(&network), setup.places, setup.profile, setup.publish),
+            publish: Publish::new(
+                Arc::clone(&network),
+                &setup.baseline,
+                setup.places,
+                setup.profile,
+                setup.publish,
+            ),
+            baseline: setup.baseline,
             next: None,
             names: setup.sites.ids.clone(),
             held: false,
             measured: false,
+            learning: false,
             pane_ms,
             settle_ms,
             pool,
@@ -395,6 +418,13 @@ impl Engine {
     #[must_use]
     pub fn measured(mut self) -> Self {
         self.measured = true;
+        self
+    }
+
+    /// Gives [`Output::travel`], from which a baseline is made. Results are the same.
+    #[must_use]
+    pub fn learning(mut self) -> Self {
+        self.learning = true;
         self
     }
 
@@ -630,6 +660,10 @@ impl Engine {
             let mut turns: Vec<_> = flows.iter_mut().flat_map(|f| f.turns.drain(..)).collect();
             turns.sort_unstable_by_key(|t| (t.begin, t.from, t.to));
             out.turns.append(&mut turns);
+            if self.learning {
+                out.travel
+                    .extend(self.shards.iter().flat_map(|s| s.aggregate.travel()));
+            }
             watch.enter(Some(Stage::Assess));
             let assessment = self.assess.step(pane, flows, &self.names);
             watch.enter(Some(Stage::Publish));
@@ -814,6 +848,11 @@ impl Engine {
     /// The map in use.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Version of the baseline in use.
+    pub fn baseline_version(&self) -> &str {
+        self.baseline.version()
     }
 
     /// The machine of assess, for readers of states and alerts.

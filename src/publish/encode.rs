@@ -73,7 +73,7 @@ struct SegmentStateJson<'a> {
     age_s: Option<i64>,
     confidence: f64,
     basis: &'static str,
-    baseline: &'static str,
+    baseline: &'a str,
     level: &'static str,
     grade: Option<&'a str>,
     grade_index: Option<u8>,
@@ -82,9 +82,10 @@ struct SegmentStateJson<'a> {
     provisional: bool,
 }
 
-/// A segment state as JSON.
+/// A segment state as JSON; `baseline` is the version of the baseline in use.
 pub fn segment_json(
     network: &Network,
+    baseline: &str,
     profile: &Profile,
     state: &SegmentState,
     provisional: bool,
@@ -116,7 +117,7 @@ pub fn segment_json(
         age_s: state.latest.map(|l| (state.window_end.since(l) / 1000).max(0)),
         confidence: share(state.confidence_permille),
         basis: state.basis.label(),
-        baseline: "prior",
+        baseline,
         level: state.level.label(),
         grade: state.grade.and_then(|g| profile.label(g)),
         grade_index: state.grade,
@@ -257,7 +258,7 @@ enum EvidenceJson<'a> {
         basis: &'static str,
         confidence: f64,
         windows: [String; 1],
-        baseline: &'static str,
+        baseline: &'a str,
     },
     Keying {
         source: &'a str,
@@ -274,8 +275,8 @@ enum EvidenceJson<'a> {
     },
 }
 
-/// A revision of an alert as JSON.
-pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> {
+/// A revision of an alert as JSON; `baseline` as in [`segment_json`].
+pub fn alert_json(network: &Network, baseline: &str, places: &Places, alert: &Alert) -> Vec<u8> {
     let span = |(from, to): (EventTime, EventTime)| [format!("{from}/{to}")];
     let (place, values, evidence, rule, cause) = match &alert.about {
         About::Link { link, evidence: e } => (
@@ -292,7 +293,7 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 basis: e.basis.label(),
                 confidence: share(e.confidence_permille),
                 windows: span(e.window),
-                baseline: "prior",
+                baseline,
             },
             CONGESTION_RULE,
             None,

@@ -18,6 +18,7 @@ pub use encode::{
 pub use settings::Settings;
 
 use crate::assess::{Assessment, Basis, Level, Places, Profile, SegmentState, Transition};
+use crate::baseline::Baseline;
 use crate::locate::PaneIndex;
 use crate::network::{Network, SegmentIndex};
 use crate::units::EventTime;
@@ -70,6 +71,17 @@ impl std::fmt::Display for Digest {
 }
 
 impl Digest {
+    /// The digest before the first pane: a run with another baseline is another run.
+    fn before(baseline: &Baseline) -> Self {
+        if !baseline.is_learned() {
+            return Self::default();
+        }
+        let mut hash = blake3::Hasher::new();
+        hash.update(&Self::default().0);
+        hash.update(baseline.version().as_bytes());
+        Self(*hash.finalize().as_bytes())
+    }
+
     /// The digest after a pane. States and transitions stand in the order of their ids.
     ///
     /// The canonical form is the pane's number and the postcard encoding of its parts: integers, and the names of sources.
@@ -105,6 +117,8 @@ struct Told {
 #[derive(Debug)]
 pub struct Publish {
     network: Arc<Network>,
+    /// Its version.
+    baseline: String,
     places: Arc<Places>,
     profile: Arc<Profile>,
     settings: Settings,
@@ -123,16 +137,22 @@ impl Publish {
     /// A machine that has told nothing yet.
     pub fn new(
         network: Arc<Network>,
+        baseline: &Baseline,
         places: Arc<Places>,
         profile: Arc<Profile>,
         settings: Settings,
     ) -> Self {
+        let state = State {
+            digest: Digest::before(baseline),
+            ..State::default()
+        };
         Self {
             network,
+            baseline: baseline.version().to_owned(),
             places,
             profile,
             settings,
-            state: State::default(),
+            state,
         }
     }
 
@@ -173,7 +193,7 @@ impl Publish {
             out.push(publication(Topic::Region, id.clone(), index.time, body));
         }
         for alert in &pane.alerts {
-            let body = alert_json(&self.network, &self.places, alert);
+            let body = alert_json(&self.network, &self.baseline, &self.places, alert);
             for topic in [Topic::AlertEvent, Topic::AlertState] {
                 out.push(Publication {
                     topic,
@@ -234,7 +254,7 @@ impl Publish {
             Topic::SegmentState,
             key,
             state.window_end,
-            segment_json(&self.network, &self.profile, state, false),
+            segment_json(&self.network, &self.baseline, &self.profile, state, false),
         )
     }
 }

@@ -175,13 +175,14 @@ fn named(loaded: &Loaded, offline: bool, checks: &mut Vec<Check>) {
     }
     let mut city = None;
     if let Some(network) = &network {
-        check("profile, regions and corridors".to_owned(), None, &mut || {
+        check("profile, places and baseline".to_owned(), None, &mut || {
             let found = City::of(Arc::clone(network), &sites, config).map_err(|e| format!("{e:#}"))?;
             let detail = format!(
-                "profile {}, {} regions, {} corridors",
+                "profile {}, {} regions, {} corridors, baseline {}",
                 found.profile.id,
                 found.places.regions.len(),
-                found.places.corridors.len()
+                found.places.corridors.len(),
+                found.baseline.version()
             );
             city = Some(found);
             good(detail)

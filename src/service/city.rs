@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::config::{Config, Source};
 use crate::assess::{Places, Profile};
+use crate::baseline::Baseline;
 use crate::engine::{LogSpec, Setup};
 use crate::ingest::{Area, Decoder, FieldMapping, SubjectKey};
 use crate::locate::Sites;
@@ -22,6 +23,8 @@ const PROFILES: [&str; 1] = [include_str!("../../config/profiles/gbt33171-2016.t
 pub struct City {
     /// The road network.
     pub network: Arc<Network>,
+    /// Free-flow and usual speeds on it.
+    pub baseline: Arc<Baseline>,
     /// Sensors bound to segments.
     pub sites: Arc<Sites>,
     /// Regions and corridors.
@@ -78,7 +81,9 @@ impl City {
         let offsets_mm = bound.sites.iter().map(placed).collect();
         let places = super::places::load(&network, &config.map)?;
         let profile = profile(config)?;
+        let baseline = super::baseline::load(&network, &config.baseline)?;
         Ok(Self {
+            baseline: Arc::new(baseline),
             network,
             sites: Arc::new(Sites {
                 segments,
@@ -142,6 +147,7 @@ impl City {
     pub fn setup(&self, config: &Config, logs: Vec<LogSpec>, threads: usize, observe: bool) -> Setup {
         Setup {
             network: Arc::clone(&self.network),
+            baseline: Arc::clone(&self.baseline),
             sites: Arc::clone(&self.sites),
             places: Arc::clone(&self.places),
             profile: Arc::clone(&self.profile),
@@ -164,6 +170,11 @@ impl City {
         hash.update(config.hash().as_bytes());
         hash.update(&postcard::to_stdvec(&files).expect("lists of names and numbers always encode"));
         hash.update(&serde_json::to_vec(&*self.profile).expect("a profile came from text"));
+        // The file has a version of its own; which days are holidays stands beside it.
+        if let Some(calendar) = self.baseline.calendar() {
+            let days: Vec<_> = calendar.days().collect();
+            hash.update(&postcard::to_stdvec(&days).expect("lists of names always encode"));
+        }
         *hash.finalize().as_bytes()
     }
 }

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::config::{self, ConfigError, Loaded, LogFormat, Override};
-use super::{bench, check, completions, demo, evaluate, log, map, matching, replay, run, schema, simulate};
+use super::{
+    baseline, bench, check, completions, demo, evaluate, log, map, matching, replay, run, schema, simulate,
+};
 #[cfg(feature = "kafka")]
 use super::{produce, record, rekey};
 
@@ -145,6 +147,8 @@ pub enum Command {
     Map(map::MapArgs),
     /// Match whole traces (GPX, CSV, NDJSON) to the map.
     Match(matching::MatchArgs),
+    /// Learn free-flow and usual speeds from recorded events, and describe them.
+    Baseline(baseline::BaselineArgs),
     /// Validate the configuration and what it names.
     Check(check::CheckArgs),
     /// Score a run against a truth: matches, speeds, congestion, incidents, rejections.
@@ -172,6 +176,7 @@ impl Command {
             #[cfg(feature = "kafka")]
             Command::Rekey(args) => args.run(),
             Command::Match(args) => args.run(global),
+            Command::Baseline(args) => args.run(global),
             Command::Check(args) => args.run(global),
             Command::Evaluate(args) => args.run(global),
             Command::Bench(args) => args.run(global),
@@ -184,7 +189,8 @@ impl Command {
     fn configures(&self) -> bool {
         matches!(
             self,
-            Command::Bench(_)
+            Command::Baseline(_)
+                | Command::Bench(_)
                 | Command::Check(_)
                 | Command::Demo(_)
                 | Command::Match(_)

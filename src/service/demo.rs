@@ -1,5 +1,6 @@
 //! `viaflux demo`: the built-in city through the engine, with the page: no broker, no data, no account.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -53,6 +54,9 @@ pub struct DemoArgs {
     /// Do not open a browser
     #[arg(long)]
     no_open: bool,
+    /// Learned free-flow and usual speeds, made by `viaflux baseline build`
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// Threads of the engine; 0 takes one for each core
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::thread_count)]
     threads: usize,
@@ -93,6 +97,9 @@ impl DemoArgs {
             .collect();
         let mut config = global.configure(&flags)?.config;
         configure(&mut config);
+        if let Some(file) = &self.baseline {
+            config.baseline.file = Some(file.clone());
+        }
         let stop = stop_signal()?;
         let mut simulation = Simulation::new(Settings {
             seed: self.seed,

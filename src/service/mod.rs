@@ -1,6 +1,7 @@
 //! service: the command line, the configuration, and what gives the engine real time, threads and doors.
 
 pub mod aside;
+pub mod baseline;
 pub mod bench;
 #[cfg(feature = "kafka")]
 pub mod brokers;
@@ -30,6 +31,7 @@ mod progress;
 pub mod record;
 #[cfg(feature = "kafka")]
 pub mod rekey;
+pub mod recorded;
 pub mod replay;
 pub mod run;
 pub mod schema;

@@ -36,6 +36,9 @@ pub struct RunArgs {
     /// Seconds between two checkpoints
     #[arg(long, default_value_t = 30, value_name = "S", requires = "state", value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
+    /// Learned free-flow and usual speeds, made by `viaflux baseline build`
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// Threads of the engine; 0 takes one for each core
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::thread_count)]
     threads: usize,
@@ -47,7 +50,10 @@ impl RunArgs {
     /// # Errors
     /// What cannot be read, written or understood.
     pub fn run(self, global: &Global) -> Result<()> {
-        let config = global.configure(&[])?.config;
+        let mut config = global.configure(&[])?.config;
+        if let Some(file) = &self.baseline {
+            config.baseline.file = Some(file.clone());
+        }
         let stop = stop_signal()?;
         let city = City::load(&config)?;
         let shell = Shell::open(&config, Arc::clone(&city.network) as Arc<_>, wall_clock)?;

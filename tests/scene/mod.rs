@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use viaflux::assess::{Places, Profile};
+use viaflux::baseline::Baseline;
 use viaflux::engine::{Batch, Engine, LogSpec, Output, Record, Setup};
 use viaflux::ingest::{self, Area, Counts, Decoder, Feed, FieldMapping, Rejection, SubjectKey};
 use viaflux::locate::Sites;
@@ -274,6 +275,7 @@ impl Rig {
         };
         Engine::new(Setup {
             network: Arc::clone(network),
+            baseline: Arc::new(Baseline::prior(Arc::clone(network))),
             sites: Arc::new(Sites {
                 segments,
                 ..Default::default()

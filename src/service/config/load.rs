@@ -473,8 +473,8 @@ mod tests {
             let loaded = read(&format!("[log]\nlevel = '{level}'"), &[], &[]);
             assert!(loaded.is_ok(), "{level}: {}", loaded.unwrap_err());
         }
-        let told = read("[baseline]\nfile = 'b'", &[], &[]).unwrap_err();
-        assert!(told.contains("unknown key `baseline`"), "{told}");
+        let told = read("[forecast]\nfile = 'b'", &[], &[]).unwrap_err();
+        assert!(told.contains("unknown key `forecast`"), "{told}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod validate;
 pub use diagnostic::{ConfigError, Place, Problem};
 pub use document::{document, example};
 pub use load::{Loaded, Override, load};
-pub use model::{Config, Kafka, Log, LogFormat, Map, Metrics, Profile, Sink, SinkKind, SinkTopics};
+pub use model::{Baseline, Config, Kafka, Log, LogFormat, Map, Metrics, Profile, Sink, SinkKind, SinkTopics};
 pub use schema::json_schema;
 pub use source::{
     FieldEntry, PathAndUnit, Source, SourceKind, Start, UnitText, parse_duration_ms, preset, preset_names,

@@ -26,6 +26,8 @@ pub struct Config {
     pub publish: publish::Settings,
     /// Level scale and congestion index.
     pub profile: Profile,
+    /// Learned free-flow and usual speeds.
+    pub baseline: Baseline,
     /// Where records come from, in order.
     pub source: Vec<Source>,
     /// Where results go.
@@ -52,6 +54,7 @@ impl Default for Config {
             assess: assess::Settings::default(),
             publish: publish::Settings::default(),
             profile: Profile::default(),
+            baseline: Baseline::default(),
             source: vec![Source::probes(), Source::sensors()],
             sink: vec![Sink::default()],
             kafka: Kafka::default(),
@@ -103,6 +106,33 @@ impl Default for Profile {
         Self {
             id: "gbt33171-2016".to_owned(),
             files: Vec::new(),
+        }
+    }
+}
+
+/// Learned free-flow and usual speeds. Without a file both come from limit and class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Baseline {
+    /// Baseline file, made by `viaflux baseline build`.
+    pub file: Option<PathBuf>,
+    /// IANA time zone of the city, such as `Asia/Shanghai`, in whose local time `baseline build` learns. A file keeps
+    /// its own.
+    pub zone: Option<String>,
+    /// Days that are not what their weekday says, such as `config/holidays/cn-2026.toml`.
+    pub holidays: Option<PathBuf>,
+    /// How late a record may come and still be learned from, in seconds: `baseline build` has more patience than a
+    /// live run.
+    pub late_full_s: u32,
+}
+
+impl Default for Baseline {
+    fn default() -> Self {
+        Self {
+            file: None,
+            zone: None,
+            holidays: None,
+            late_full_s: 300,
         }
     }
 }

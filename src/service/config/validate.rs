@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::model::{Config, SinkKind};
 use super::schema::{Fault, key_name};
 use super::source::SourceKind;
+use crate::baseline::{Calendar, Holidays};
 use crate::sink::http::is_host_name;
 
 /// Least and greatest sensible value of the stages' numbers, by full key. Beyond them a value is a slip of
@@ -22,6 +23,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("ingest.record_bytes_max", 256.0, 16_777_216.0),
     ("ingest.area_margin_m", 0.0, 1_000_000.0),
     ("ingest.order_buffer_max", 1_000.0, 4_294_967_295.0),
+    ("baseline.late_full_s", 0.0, 86_400.0),
     ("locate.max_speed_mps", 10.0, 150.0),
     ("locate.outlier_m", 5.0, 10_000.0),
     ("locate.thin_m", 0.0, 200.0),
@@ -144,6 +146,15 @@ pub(super) fn faults(config: &Config, from_file: impl Fn(&[String]) -> bool) -> 
             "map.file",
             "`map.file` is empty",
             "name a file made by `viaflux map build`",
+        );
+    }
+    if let Some(zone) = &config.baseline.zone
+        && let Err(problem) = Calendar::new(zone, &Holidays::default())
+    {
+        found.add(
+            "baseline.zone",
+            problem,
+            "names are those of the IANA time zone database",
         );
     }
     if config.profile.id.is_empty() {
