@@ -14,4 +14,4 @@ pub use checkpoint::CheckpointError;
 pub use machine::{ClosedPane, Engine, LogSpec, Output, Placed, Refusal, Seen, Setup, Stage, Stopwatch};
 
 /// Version of the logic that turns records into results. A checkpoint of another version is refused.
-pub const LOGIC_VERSION: u32 = 3;
+pub const LOGIC_VERSION: u32 = 4;
