@@ -6,6 +6,7 @@
 //! the order of arrival does not matter.
 
 mod pane;
+mod passage;
 mod sensor;
 mod settings;
 mod shard;
@@ -13,6 +14,7 @@ mod window;
 
 use serde::{Deserialize, Serialize};
 
+pub use passage::{Passage, Standing};
 pub use sensor::SensorFlow;
 pub use settings::Settings;
 pub use shard::{Aggregate, LOOK_BACK, State};
@@ -61,4 +63,6 @@ pub struct PaneFlow {
     pub segments: Vec<SegmentFlow>,
     /// Their links, in order of index.
     pub links: Vec<LinkFlow>,
+    /// What passed and what stood in this pane alone, in order of segment.
+    pub passages: Vec<Passage>,
 }

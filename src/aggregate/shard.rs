@@ -5,10 +5,11 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 use super::pane::Cell;
+use super::passage::Passages;
 use super::sensor::Standing;
 use super::window::{Sums, Window};
 use super::{LinkFlow, PaneFlow, SegmentFlow, Settings};
-use crate::locate::{Contribution, PaneIndex, Reading};
+use crate::locate::{Contribution, Occurrence, PaneIndex, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
 use crate::units::EventTime;
 
@@ -31,6 +32,7 @@ pub struct State {
     open: BTreeMap<PaneIndex, HashMap<SegmentIndex, Cell, FixedState>>,
     windows: BTreeMap<SegmentIndex, Window>,
     sensors: Standing,
+    passages: Passages,
     closed: Option<PaneIndex>,
 }
 
@@ -59,10 +61,8 @@ impl Aggregate {
     /// The oldest pane with something in it.
     pub fn first_open(&self) -> Option<PaneIndex> {
         let cells = self.state.open.first_key_value().map(|(p, _)| *p);
-        [cells, self.state.sensors.first_pane()]
-            .into_iter()
-            .flatten()
-            .min()
+        let others = [self.state.sensors.first_pane(), self.state.passages.first_pane()];
+        cells.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Number of open panes with contributions.
@@ -106,6 +106,18 @@ impl Aggregate {
         self.state.sensors.push(reading);
     }
 
+    /// Takes what a vehicle did in an open pane.
+    ///
+    /// # Panics
+    /// If the pane has been closed.
+    pub fn observe(&mut self, o: &Occurrence) {
+        assert!(
+            self.state.closed.is_none_or(|p| o.pane > p),
+            "an occurrence in a closed pane"
+        );
+        self.state.passages.add(o);
+    }
+
     /// Closes `pane` and shows it.
     ///
     /// # Panics
@@ -145,7 +157,10 @@ impl Aggregate {
             window.slide(pane, length);
             end.since(window.latest) < unknown
         });
-        self.show(pane)
+        let begin = EventTime::from_ms(pane * self.pane_ms);
+        let mut flow = self.show(pane);
+        flow.passages = self.state.passages.close(pane, begin);
+        flow
     }
 
     fn show(&self, pane: PaneIndex) -> PaneFlow {

@@ -9,7 +9,7 @@ use crate::assess::{self, Assess, Assessment, Basis, Due, Places, Profile};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
-use crate::locate::{self, Contribution, Locate, LocateCounts, Located, PaneIndex, Reading, Sites};
+use crate::locate::{self, Contribution, Locate, LocateCounts, Located, Occurrence, PaneIndex, Reading, Sites};
 use crate::network::Network;
 use crate::publish::{self, Digest, Publication, Publish};
 use crate::units::EventTime;
@@ -281,6 +281,7 @@ pub(super) struct Shard {
     pub(super) aggregate: Aggregate,
     contributions: Vec<Contribution>,
     readings: Vec<Reading>,
+    occurrences: Vec<Occurrence>,
 }
 
 /// The engine: one per process.
@@ -338,6 +339,7 @@ impl Engine {
                 aggregate: Aggregate::new(&setup.aggregate, Arc::clone(&setup.network)),
                 contributions: Vec::new(),
                 readings: Vec::new(),
+                occurrences: Vec::new(),
             })
             .collect();
         let pool = (setup.threads > 1).then(|| {
@@ -577,6 +579,9 @@ impl Engine {
             for r in lane.located.readings.drain(..) {
                 self.shards[shard_of(r.segment)].readings.push(r);
             }
+            for o in lane.located.occurrences.drain(..) {
+                self.shards[shard_of(o.segment)].occurrences.push(o);
+            }
         }
         let take = |shard: &mut Shard| {
             for c in shard.contributions.drain(..) {
@@ -584,6 +589,9 @@ impl Engine {
             }
             for r in shard.readings.drain(..) {
                 shard.aggregate.read(r);
+            }
+            for o in shard.occurrences.drain(..) {
+                shard.aggregate.observe(&o);
             }
         };
         match &self.pool {

@@ -5,11 +5,12 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::halt::Halt;
 use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
 use super::track::{Fix, Track};
 use super::{
-    Contribution, KEYING_WINDOW_MS, LocateCounts, Located, Match, PaneIndex, Place, Reading, Settings,
-    Sighting, booking, emission, kinematics,
+    Contribution, Doing, KEYING_WINDOW_MS, LocateCounts, Located, Match, Occurrence, PaneIndex, Place,
+    Reading, Settings, Sighting, booking, emission, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentIndex};
@@ -73,6 +74,8 @@ struct Vehicle {
     before: Option<(EventTime, bool)>,
     /// The segment that the vehicle is on, and when this visit began.
     visit: Option<(SegmentIndex, EventTime)>,
+    /// Where it may be standing.
+    halt: Option<Halt>,
     /// A timer waits for it.
     #[serde(skip)]
     timed: bool,
@@ -88,6 +91,7 @@ impl Vehicle {
             track: Track::default(),
             before: None,
             visit: None,
+            halt: None,
             timed: false,
         }
     }
@@ -460,9 +464,15 @@ impl Locate {
                         weight,
                         &mut out.contributions,
                     );
+                    if k + 1 < pieces.len() {
+                        self.tell_of(piece.segment, piece.end, Doing::Passing, out);
+                    }
                 }
             }
             self.pieces = pieces;
+        }
+        if sure {
+            self.watch_halt(key, vehicle, (place.segment, place.offset_mm, fix.time), out);
         }
         self.state.counts.matched += 1;
         let visit = match vehicle.visit {
@@ -485,6 +495,48 @@ impl Locate {
                 positions: 1,
                 until_ms: fix.time.ms().rem_euclid(self.pane_ms) as u32,
                 entered: visit.1.ms().div_euclid(self.pane_ms) == pane,
+            });
+        }
+    }
+
+    /// Sees whether a vehicle stands, and tells so.
+    fn watch_halt(
+        &self,
+        key: SubjectKey,
+        vehicle: &mut Vehicle,
+        (segment, offset_mm, time): (SegmentIndex, u32, EventTime),
+        out: &mut Located,
+    ) {
+        let on = vehicle.halt.and_then(|h| h.seen(segment, offset_mm, time));
+        match (vehicle.halt, on) {
+            (_, Some(halt)) => {
+                if let Some(for_ms) = halt.told_ms() {
+                    let doing = Doing::Standing {
+                        halt: traversal(key, (halt.segment, halt.since)),
+                        offset_mm: halt.offset_mm,
+                        for_ms,
+                    };
+                    self.tell_of(halt.segment, time, doing, out);
+                }
+            }
+            (Some(old), None) if old.told_ms().is_some() => {
+                let halt = traversal(key, (old.segment, old.since));
+                self.tell_of(old.segment, time, Doing::Leaving { halt }, out);
+            }
+            _ => {}
+        }
+        vehicle.halt = Some(on.unwrap_or_else(|| Halt::new(segment, offset_mm, time)));
+    }
+
+    /// Gives on what a vehicle did, unless its pane was promised to be complete.
+    fn tell_of(&self, segment: SegmentIndex, time: EventTime, what: Doing, out: &mut Located) {
+        let pane = time.ms().div_euclid(self.pane_ms);
+        if pane >= self.open {
+            out.occurrences.push(Occurrence {
+                pane,
+                segment,
+                at_ms: time.ms().rem_euclid(self.pane_ms) as u32,
+                what,
             });
         }
     }
