@@ -128,7 +128,13 @@ mod tests {
         let forth = closed(&mut all.iter());
         assert_eq!(forth, closed(&mut all.iter().rev()));
         let [p] = &forth[..] else { panic!("{forth:?}") };
-        assert_eq!(p.standing, [Standing { offset_mm: 2000, for_ms: 45_000 }]);
+        assert_eq!(
+            p.standing,
+            [Standing {
+                offset_mm: 2000,
+                for_ms: 45_000
+            }]
+        );
         let (first, last) = p.span.unwrap();
         assert_eq!((p.passed, first.ms(), last.ms()), (2, 94_000, 99_500));
     }

@@ -9,6 +9,8 @@ pub struct Settings {
     pub state: StateSettings,
     /// Congestion alerts.
     pub alert: AlertSettings,
+    /// Obstructions: `incident_suspected` and `closure_suspected`.
+    pub obstruction: ObstructionSettings,
     /// Region indices.
     pub region: RegionSettings,
 }
@@ -60,6 +62,34 @@ pub struct AlertSettings {
     pub open_alerts_max: u32,
 }
 
+/// Section `[assess.obstruction]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "service", derive(schemars::JsonSchema))]
+pub struct ObstructionSettings {
+    /// Seconds that a vehicle must have stood.
+    pub standing_s: u32,
+    /// Vehicles that must have stood so long.
+    pub vehicles_min: u32,
+    /// Seconds in which nobody may have passed.
+    pub silence_s: u32,
+    /// Passages in the quarter of an hour before that make them usual.
+    pub passages_min: u32,
+    /// Metres beyond the segment in which nobody may stand: else the queue begins farther on.
+    pub beyond_m: u32,
+    /// The first vehicle stands so many metres before the end of the segment, or more: `incident_suspected`, else
+    /// `closure_suspected`.
+    pub stop_line_m: u32,
+    /// Points that open an alert.
+    pub open_score: f64,
+}
+
+impl ObstructionSettings {
+    pub(super) fn open_score_tenths(&self) -> u32 {
+        (self.open_score * 10.0).round() as u32
+    }
+}
+
 /// Section `[assess.region]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -95,6 +125,20 @@ impl Default for AlertSettings {
             reopen_min: 10,
             update_min: 1,
             open_alerts_max: 10_000,
+        }
+    }
+}
+
+impl Default for ObstructionSettings {
+    fn default() -> Self {
+        Self {
+            standing_s: 60,
+            vehicles_min: 2,
+            silence_s: 120,
+            passages_min: 6,
+            beyond_m: 200,
+            stop_line_m: 25,
+            open_score: 3.5,
         }
     }
 }

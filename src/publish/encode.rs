@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use crate::assess::{
-    About, Alert, CONGESTION_RULE, CorridorTime, KEYING_RULE, Level, Places, Profile, RegionIndex,
-    SegmentState, Transition,
+    About, Alert, Bound, CONGESTION_RULE, Condition, CorridorTime, KEYING_RULE, Level, OBSTRUCTION_RULE,
+    Obstruction, Places, Profile, RegionIndex, SegmentState, Transition,
 };
 use crate::locate::Match;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
@@ -236,6 +236,13 @@ enum ValuesJson {
         speed_ratio: f64,
         delay_s: f64,
     },
+    Obstruction {
+        without_passage_s: f64,
+        passages_expected: f64,
+        vehicles_standing: u32,
+        standing_s: f64,
+        score: f64,
+    },
     Keying {
         split_ratio: f64,
     },
@@ -252,6 +259,14 @@ enum EvidenceJson<'a> {
         confidence: f64,
         windows: [String; 1],
         baseline: &'static str,
+        conditions: Vec<ConditionJson>,
+    },
+    Obstruction {
+        vehicle_count: u32,
+        passages_before: u32,
+        windows: [String; 2],
+        baseline: &'static str,
+        conditions: Vec<ConditionJson>,
     },
     Keying {
         source: &'a str,
@@ -259,12 +274,42 @@ enum EvidenceJson<'a> {
         ids_split: u32,
         partitions: &'a [u16],
         windows: [String; 1],
+        conditions: Vec<ConditionJson>,
     },
+}
+
+/// A condition of the rule with what met it, both in the unit that its name tells.
+#[derive(Serialize)]
+struct ConditionJson {
+    measure: &'static str,
+    value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_least: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_most: Option<f64>,
+}
+
+impl From<&Condition> for ConditionJson {
+    fn from(c: &Condition) -> Self {
+        let (measure, unit) = c.measure.label();
+        let scaled = |value: i64| round(value as f64 / unit, 3);
+        let (at_least, at_most) = match c.bound {
+            Bound::AtLeast(bound) => (Some(scaled(bound)), None),
+            Bound::AtMost(bound) => (None, Some(scaled(bound))),
+        };
+        Self {
+            measure,
+            value: scaled(c.value),
+            at_least,
+            at_most,
+        }
+    }
 }
 
 /// A revision of an alert as JSON.
 pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> {
     let span = |(from, to): (EventTime, EventTime)| [format!("{from}/{to}")];
+    let conditions = || alert.conditions.iter().map(ConditionJson::from).collect();
     let (place, values, evidence, rule) = match &alert.about {
         About::Link { link, evidence: e } => (
             link_place(network, places, *link),
@@ -281,8 +326,34 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 confidence: share(e.confidence_permille),
                 windows: span(e.window),
                 baseline: "prior",
+                conditions: conditions(),
             },
             CONGESTION_RULE,
+        ),
+        About::Obstruction(o) => (
+            obstruction_place(network, places, o),
+            ValuesJson::Obstruction {
+                without_passage_s: seconds(o.at.since(o.last_passage).unsigned_abs()),
+                passages_expected: round(o.missing_milli as f64 / 1000.0, 1),
+                vehicles_standing: o.standing,
+                standing_s: seconds(u64::from(o.stood_ms)),
+                score: f64::from(o.score_tenths) / 10.0,
+            },
+            EvidenceJson::Obstruction {
+                vehicle_count: o.standing,
+                passages_before: o.usual,
+                windows: [
+                    format!(
+                        "{}/{}",
+                        o.last_passage.plus_ms(-(o.usual_ms as i64)),
+                        o.last_passage
+                    ),
+                    format!("{}/{}", o.last_passage, o.at),
+                ],
+                baseline: "own history",
+                conditions: conditions(),
+            },
+            OBSTRUCTION_RULE,
         ),
         About::Keying(k) => (
             PlaceJson::default(),
@@ -295,6 +366,7 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
                 ids_split: k.split,
                 partitions: &k.partitions,
                 windows: span(k.window),
+                conditions: conditions(),
             },
             KEYING_RULE,
         ),
@@ -325,31 +397,49 @@ pub fn alert_json(network: &Network, places: &Places, alert: &Alert) -> Vec<u8> 
 
 fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> PlaceJson<'a> {
     let link = &network.links()[link as usize];
-    let (first, last) = (link.segments[0], link.segments[link.segments.len() - 1]);
-    let mut way_ids: Vec<i64> = link
-        .segments
-        .iter()
-        .map(|&i| network.segment(i).key.way)
-        .collect();
+    let last = link.segments[link.segments.len() - 1];
+    chain_place(
+        network,
+        places,
+        &link.segments,
+        (0, network.segment(last).length_mm),
+    )
+}
+
+fn obstruction_place<'a>(network: &'a Network, places: &'a Places, o: &Obstruction) -> PlaceJson<'a> {
+    chain_place(network, places, &o.segments, (o.tail_mm, o.head_mm))
+}
+
+/// Consecutive segments, from so many mm behind the beginning of the first to so many behind that of the last.
+fn chain_place<'a>(
+    network: &'a Network,
+    places: &'a Places,
+    segments: &[SegmentIndex],
+    (tail_mm, head_mm): (u32, u32),
+) -> PlaceJson<'a> {
+    let (first, last) = (segments[0], segments[segments.len() - 1]);
+    let mut way_ids: Vec<i64> = segments.iter().map(|&i| network.segment(i).key.way).collect();
     way_ids.dedup();
+    let before: u64 = segments[..segments.len() - 1]
+        .iter()
+        .map(|&i| u64::from(network.segment(i).length_mm))
+        .sum();
+    let length_mm = (before + u64::from(head_mm)).saturating_sub(u64::from(tail_mm));
     PlaceJson {
-        name: link.segments.iter().find_map(|&i| network.name(i)),
+        name: segments.iter().find_map(|&i| network.name(i)),
         region: places
             .regions
             .iter()
             .find(|r| r.segments.binary_search(&first).is_ok())
             .map(|r| r.id.as_str()),
-        segment_ids: link
-            .segments
+        segment_ids: segments
             .iter()
             .map(|&i| network.segment(i).key.to_string())
             .collect(),
         way_ids,
-        head: Some(lon_lat(
-            network.position_at(last, network.segment(last).length_mm),
-        )),
-        tail: Some(lon_lat(network.position_at(first, 0))),
-        length_m: Some(round(link.length_mm as f64 / 1000.0, 1)),
+        head: Some(lon_lat(network.position_at(last, head_mm))),
+        tail: Some(lon_lat(network.position_at(first, tail_mm))),
+        length_m: Some(round(length_mm as f64 / 1000.0, 1)),
     }
 }
 
