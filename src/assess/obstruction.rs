@@ -184,8 +184,7 @@ impl Obstructions {
             let Some(memory) = self.segments.get_mut(&segment) else {
                 continue;
             };
-            let least = scene.settings.open_score_tenths();
-            let reached = found.filter(|o| o.score_tenths >= least);
+            let reached = found.filter(|o| o.score_tenths >= asked_tenths(o, scene));
             memory.held = ((memory.held << 1) | u32::from(reached.is_some())) & ((1 << HELD.1) - 1);
             if memory.open().is_some() {
                 out.extend(go_on(memory, scene, reached));
@@ -222,7 +221,7 @@ impl Obstructions {
         let long = |x: &&Standing| x.for_ms >= s.standing_s * 1000;
         let waiting: Vec<&Standing> = here.iter().filter(long).collect();
         let road = scene.network.segment(segment);
-        if waiting.len() < s.vehicles_min as usize || road.class >= RoadClass::Residential {
+        if waiting.is_empty() || road.class >= RoadClass::Residential {
             return None;
         }
         let seen = &self.segments.get(&segment)?.seen;
@@ -265,7 +264,7 @@ impl Obstructions {
             obstruction.standing += others.len() as u32;
             obstruction.tail_mm = others.iter().map(|x| x.offset_mm).min()?;
         }
-        Some(obstruction)
+        (obstruction.standing >= s.vehicles_min).then_some(obstruction)
     }
 
     /// Whether nobody stands, or stood a pane ago, in the first metres beyond the segment.
@@ -372,6 +371,7 @@ fn score(missing_milli: u64, rest_mm: u32, usual: &Usual, silence_ms: i64) -> u3
         (missing_milli >= 4_000, 10),
         (missing_milli >= 5_500, 5),
         (missing_milli >= 9_200, 10),
+        (missing_milli >= 15_000, 10),
         // The first vehicle stands before the end: at the end it may wait for somebody to let it go.
         (rest_mm >= 25_000, 10),
         (rest_mm >= 50_000, 5),
@@ -391,6 +391,26 @@ fn last_seen(memory: &Memory, alert: &Alert) -> EventTime {
     passed.map_or(about, |p| p.max(about))
 }
 
+/// A first vehicle at the end of a road may wait to be let go; in the middle it has no such reason.
+fn kind(o: &Obstruction, scene: &Scene) -> AlertType {
+    let last = o.segments[o.segments.len() - 1];
+    let rest_mm = scene.network.segment(last).length_mm.saturating_sub(o.head_mm);
+    if rest_mm >= scene.settings.stop_line_m * 1000 {
+        AlertType::IncidentSuspected
+    } else {
+        AlertType::ClosureSuspected
+    }
+}
+
+/// Points that open an alert, in tenths.
+fn asked_tenths(o: &Obstruction, scene: &Scene) -> u32 {
+    let score = match kind(o, scene) {
+        AlertType::ClosureSuspected => scene.settings.closure_score,
+        _ => scene.settings.incident_score,
+    };
+    (score * 10.0).round() as u32
+}
+
 fn severity(obstruction: &Obstruction) -> Severity {
     if obstruction.at.since(obstruction.last_passage) >= CRITICAL_MS {
         Severity::Critical
@@ -400,7 +420,8 @@ fn severity(obstruction: &Obstruction) -> Severity {
 }
 
 /// What the rule asks, with what was found.
-fn conditions(o: &Obstruction, settings: &ObstructionSettings) -> Vec<Condition> {
+fn conditions(o: &Obstruction, scene: &Scene) -> Vec<Condition> {
+    let settings = scene.settings;
     vec![
         Condition::at_least(
             Measure::VehiclesStanding,
@@ -420,19 +441,14 @@ fn conditions(o: &Obstruction, settings: &ObstructionSettings) -> Vec<Condition>
         Condition::at_least(
             Measure::ScoreTenths,
             i64::from(o.score_tenths),
-            i64::from(settings.open_score_tenths()),
+            i64::from(asked_tenths(o, scene)),
         ),
     ]
 }
 
 fn open(memory: &mut Memory, scene: &Scene, segment: SegmentIndex, o: Obstruction) -> Alert {
     let road = scene.network.segment(segment);
-    let rest_mm = road.length_mm.saturating_sub(o.head_mm);
-    let kind = if rest_mm >= scene.settings.stop_line_m * 1000 {
-        AlertType::IncidentSuspected
-    } else {
-        AlertType::ClosureSuspected
-    };
+    let kind = kind(&o, scene);
     let again = memory.alert.take();
     let (id, revision, kind, starts_at) = match again {
         Some(old) => (old.id, old.revision + 1, old.kind, old.starts_at),
@@ -451,7 +467,7 @@ fn open(memory: &mut Memory, scene: &Scene, segment: SegmentIndex, o: Obstructio
         starts_at,
         updated_at: scene.now,
         ends_at: None,
-        conditions: conditions(&o, scene.settings),
+        conditions: conditions(&o, scene),
         about: About::Obstruction(o),
         stale: false,
     };
@@ -486,7 +502,7 @@ fn go_on(memory: &mut Memory, scene: &Scene, found: Option<Obstruction>) -> Opti
     };
     if let Some(o) = found {
         next.severity = severity(&o);
-        next.conditions = conditions(&o, scene.settings);
+        next.conditions = conditions(&o, scene);
         next.about = About::Obstruction(o);
     }
     if over {

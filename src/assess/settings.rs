@@ -67,9 +67,9 @@ pub struct AlertSettings {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "service", derive(schemars::JsonSchema))]
 pub struct ObstructionSettings {
-    /// Seconds that a vehicle must have stood.
+    /// Seconds that one vehicle at least must have stood on the segment that nobody leaves.
     pub standing_s: u32,
-    /// Vehicles that must have stood so long.
+    /// Vehicles that must stand there and before it, each for half a minute or more.
     pub vehicles_min: u32,
     /// Seconds in which nobody may have passed.
     pub silence_s: u32,
@@ -80,14 +80,10 @@ pub struct ObstructionSettings {
     /// The first vehicle stands so many metres before the end of the segment, or more: `incident_suspected`, else
     /// `closure_suspected`.
     pub stop_line_m: u32,
-    /// Points that open an alert.
-    pub open_score: f64,
-}
-
-impl ObstructionSettings {
-    pub(super) fn open_score_tenths(&self) -> u32 {
-        (self.open_score * 10.0).round() as u32
-    }
+    /// Points that open `incident_suspected`.
+    pub incident_score: f64,
+    /// Points that open `closure_suspected`.
+    pub closure_score: f64,
 }
 
 /// Section `[assess.region]`.
@@ -136,9 +132,10 @@ impl Default for ObstructionSettings {
             vehicles_min: 2,
             silence_s: 120,
             passages_min: 6,
-            beyond_m: 200,
+            beyond_m: 300,
             stop_line_m: 25,
-            open_score: 3.5,
+            incident_score: 3.5,
+            closure_score: 4.5,
         }
     }
 }
