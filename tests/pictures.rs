@@ -17,6 +17,7 @@ use viaflux::publish::Topic;
 /// ```text
 /// 0:00-10:00 every 20 s: ABC at 36 km/h                 a vehicle sets out every 20 s, reports every 5 s
 /// 0:00-10:00 every 20 s: ABC at 36 km/h, 90 s before B  and stands for 90 s, 10 m before B
+/// 0:00-10:00 every 20 s: ABC at 36 km/h, 90 s before B by 50   or so many metres before it
 /// 0:00-10:00 loop on A>B: 40 km/h 600 veh/h             a sensor's minutes
 /// ```
 fn play(town: &Town, script: &str) -> (Rig, Vec<Item>) {
@@ -38,9 +39,11 @@ fn play(town: &Town, script: &str) -> (Rig, Vec<Item>) {
         match words[1] {
             "every" => {
                 let every: i64 = words[2].parse::<i64>().unwrap() * 1000;
-                let wait = tail
-                    .get(4)
-                    .map(|s| (s.parse::<i64>().unwrap() * 1000, tail[7].chars().next().unwrap()));
+                let wait = tail.get(4).map(|s| Wait {
+                    ms: s.parse::<i64>().unwrap() * 1000,
+                    node: tail[7].chars().next().unwrap(),
+                    metres: tail.get(9).map_or(10.0, |m| m.parse().unwrap()),
+                });
                 for (k, start) in (from..to).step_by(every as usize).enumerate() {
                     drive(
                         town,
@@ -81,19 +84,26 @@ fn clock(text: &str) -> i64 {
     (minutes.parse::<i64>().unwrap() * 60 + seconds.parse::<i64>().unwrap()) * 1000
 }
 
+#[derive(Clone, Copy)]
+struct Wait {
+    ms: i64,
+    node: char,
+    metres: f64,
+}
+
 fn drive(
     town: &Town,
     id: &str,
     start: i64,
     nodes: &str,
     kph: f64,
-    wait: Option<(i64, char)>,
+    wait: Option<Wait>,
     items: &mut Vec<Item>,
 ) {
     let road = town.road(nodes);
     let (mut m, mut t, mut waited) = (1.0, start, 0);
     while m < road.length() {
-        let stands = wait.is_some_and(|(ms, node)| m >= road.to(node) - 10.0 && waited < ms);
+        let stands = wait.is_some_and(|w| m >= road.to(w.node) - w.metres && waited < w.ms);
         let speed = if stands { 0.0 } else { kph / 3.6 };
         if (t - start) % 5_000 == 0 {
             let payload = report(id, t, road.place(m), speed, "car");
@@ -386,6 +396,104 @@ fn an_alert_is_held_by_silence() {
 12:30  #1 4 updated critical since 2:30: ratio 0.02, delay 2320.9 s; over 10:30-12:30 6 vehicles, 84 positions, live 0.941
 14:00  #1 5 updated moderate since 2:30: ratio 0.142, delay 286.2 s; over 9:00-14:00 11 vehicles, 230 positions, live 0.977
 27:30  #1 6 updated moderate since 2:30: ratio 0.142, delay 286.2 s; over 9:00-14:00 11 vehicles, 230 positions, live 0.977, stale");
+}
+
+/// What was told of roads on which nobody passes.
+fn obstructions(told: &Told, town: &Town) -> String {
+    let mut lines = Vec::new();
+    for a in bodies(told, Topic::AlertEvent) {
+        let kind = a["type"].as_str().unwrap();
+        if !["incident_suspected", "closure_suspected"].contains(&kind) {
+            continue;
+        }
+        let (v, place) = (&a["values"], &a["place"]);
+        let names: Vec<String> = (0..town.network.segments().len() as u32)
+            .filter(|s| {
+                let key = town.network.segment(*s).key.to_string();
+                place["segment_ids"].as_array().unwrap().contains(&key.into())
+            })
+            .map(|s| town.name(s))
+            .collect();
+        lines.push(format!(
+            "{:>5}  {} {kind} {} {} since {} on {}, {} m: {} stand, {} s without passage, {} expected, score {}{}",
+            mm_ss(ms(&a["updated_at"])),
+            a["revision"],
+            a["transition"].as_str().unwrap(),
+            a["severity"].as_str().unwrap(),
+            mm_ss(ms(&a["starts_at"])),
+            names.join(" "),
+            place["length_m"],
+            v["vehicles_standing"],
+            v["without_passage_s"],
+            v["passages_expected"],
+            v["score"],
+            if a["stale"] == true { ", stale" } else { "" },
+        ));
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn a_blocked_road_is_an_incident_and_its_end_is_seen() {
+    let town = street();
+    let (rig, items) = play(
+        &town,
+        "0:00-15:00  every 20 s: ABC at 36 km/h
+         15:00-20:00 every 20 s: ABC at 36 km/h, 400 s before B by 100
+         20:00-30:00 every 20 s: ABC at 36 km/h",
+    );
+    let told = obstructions(&rig.run(&items, 8192), &town);
+    let [opened, resolved] = told.lines().collect::<Vec<_>>()[..] else {
+        panic!("{told}")
+    };
+    assert!(
+        opened.contains("1 incident_suspected opened major") && opened.contains("on A>B,"),
+        "{told}"
+    );
+    assert!(resolved.contains("2 incident_suspected resolved"), "{told}");
+    // The first stands from 15:35 on; those that set out at 20:00 find the road free and pass B from 20:45 on.
+    let minute = |line: &str| clock(line.split_whitespace().next().unwrap()) / 60_000;
+    assert!(
+        (17..=19).contains(&minute(opened)) && (21..=22).contains(&minute(resolved)),
+        "{told}"
+    );
+    assert_eq!(
+        obstructions(&rig.run(&items, 7), &town),
+        told,
+        "whatever a batch holds"
+    );
+}
+
+#[test]
+fn a_blocked_road_whose_vehicles_fall_silent_stays_blocked() {
+    let town = street();
+    let (rig, mut items) = play(
+        &town,
+        "0:00-15:00  every 20 s: ABC at 36 km/h
+         15:00-20:00 every 20 s: ABC at 36 km/h, 3000 s before B by 100
+         0:00-50:00  every 20 s: XYZ at 20 km/h",
+    );
+    let of_xyz = |i: &Item| i.payload.contains("\"v2-");
+    items.retain(|i| i.arrival < 1_200_000 || of_xyz(i));
+    let told = obstructions(&rig.run(&items, 8192), &town);
+    let last = told.lines().last().unwrap();
+    assert!(last.ends_with(", stale") && !told.contains("resolved"), "{told}");
+}
+
+#[test]
+fn a_red_light_and_a_queue_from_farther_on_are_no_incidents() {
+    let town = street();
+    let signal = "0:00-30:00 every 20 s: ABC at 36 km/h, 110 s before B by 60";
+    let (rig, items) = play(&town, signal);
+    expect(&obstructions(&rig.run(&items, 8192), &town), "");
+    // The obstruction lies beyond B, and the queue reaches back over it.
+    let (rig, items) = play(
+        &town,
+        "0:00-15:00  every 20 s: ABC at 36 km/h
+         15:00-16:00 every 20 s: ABC at 36 km/h, 900 s before C by 350
+         16:00-20:00 every 20 s: ABC at 36 km/h, 900 s before B by 60",
+    );
+    expect(&obstructions(&rig.run(&items, 8192), &town), "");
 }
 
 #[test]

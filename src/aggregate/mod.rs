@@ -6,6 +6,7 @@
 //! the order of arrival does not matter.
 
 mod pane;
+mod passage;
 mod sensor;
 mod settings;
 mod shard;
@@ -14,6 +15,7 @@ mod window;
 
 use serde::{Deserialize, Serialize};
 
+pub use passage::{Passage, Standing};
 pub use sensor::SensorFlow;
 pub use settings::Settings;
 pub use shard::{Aggregate, LOOK_BACK, State};
@@ -90,4 +92,6 @@ pub struct PaneFlow {
     pub turns: Vec<TurnFlow>,
     /// Sensor intervals that were booked into it (or into a pane before it that was passed over).
     pub readings: Vec<Reading>,
+    /// What passed and what stood in this pane alone, in order of segment.
+    pub passages: Vec<Passage>,
 }

@@ -5,13 +5,14 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 use super::pane::Cell;
+use super::passage::Passages;
 use super::sensor::Standing;
 use super::turns::{TurnFlow, Turns};
 use super::window::{Sums, Window};
 use super::{LinkFlow, PaneFlow, SegmentFlow, Settings, StandingTimes};
 use crate::baseline::{Baseline, Travel};
 use crate::ingest::SubjectKey;
-use crate::locate::{Contribution, PaneIndex, Passage, Reading};
+use crate::locate::{Contribution, Occurrence, PaneIndex, Passage, Reading};
 use crate::network::{LinkIndex, Network, SegmentIndex};
 use crate::units::{EventTime, travel_time_ms};
 
@@ -38,6 +39,7 @@ pub struct State {
     sensors: Standing,
     turns: Turns,
     times: StandingTimes,
+    passages: Passages,
     closed: Option<PaneIndex>,
 }
 
@@ -68,10 +70,8 @@ impl Aggregate {
     /// The oldest pane with something in it.
     pub fn first_open(&self) -> Option<PaneIndex> {
         let cells = self.state.open.first_key_value().map(|(p, _)| *p);
-        [cells, self.state.sensors.first_pane()]
-            .into_iter()
-            .flatten()
-            .min()
+        let others = [self.state.sensors.first_pane(), self.state.passages.first_pane()];
+        cells.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Number of open panes with contributions.
@@ -147,6 +147,18 @@ impl Aggregate {
         self.state.sensors.push(reading);
     }
 
+    /// Takes what a vehicle did in an open pane.
+    ///
+    /// # Panics
+    /// If the pane has been closed.
+    pub fn observe(&mut self, o: &Occurrence) {
+        assert!(
+            self.state.closed.is_none_or(|p| o.pane > p),
+            "an occurrence in a closed pane"
+        );
+        self.state.passages.add(o);
+    }
+
     /// Closes `pane` and shows it. What `disbelieved` sensors say is in no flow.
     ///
     /// # Panics
@@ -201,8 +213,11 @@ impl Aggregate {
             .state
             .turns
             .close(end, i64::from(self.settings.block_s) * 1000);
+        let begin = EventTime::from_ms(pane * self.pane_ms);
+        let passages = self.state.passages.close(pane, begin);
         PaneFlow {
             readings,
+            passages,
             ..self.show(pane, turns)
         }
     }

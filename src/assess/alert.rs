@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Estimate;
+use super::evidence::{Condition, Measure};
 use super::keying::Keying;
+use super::obstruction::Obstruction;
 use super::sensor::SensorFault;
 use super::{AlertSettings, Basis};
 use crate::network::{Link, LinkIndex, Network, SegmentKey};
@@ -21,6 +23,10 @@ pub const CONGESTION_RULE: (&str, u32) = ("congestion-default", 1);
 pub enum AlertType {
     /// A link is far below its free-flow speed.
     Congestion,
+    /// Vehicles stand in the middle of a road, nobody passes, and the road beyond is free.
+    IncidentSuspected,
+    /// Nobody leaves a road on which vehicles stand, and the road beyond is free.
+    ClosureSuspected,
     /// One vehicle id is seen in two partitions.
     SplitIdentity,
     /// A roadside sensor does not measure what passes it.
@@ -29,8 +35,10 @@ pub enum AlertType {
 
 impl AlertType {
     /// All kinds.
-    pub const ALL: [AlertType; 3] = [
+    pub const ALL: [AlertType; 5] = [
         AlertType::Congestion,
+        AlertType::IncidentSuspected,
+        AlertType::ClosureSuspected,
         AlertType::SplitIdentity,
         AlertType::SensorFault,
     ];
@@ -39,6 +47,8 @@ impl AlertType {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Congestion => "congestion",
+            Self::IncidentSuspected => "incident_suspected",
+            Self::ClosureSuspected => "closure_suspected",
             Self::SplitIdentity => "split_identity",
             Self::SensorFault => "sensor_fault",
         }
@@ -170,6 +180,8 @@ pub enum About {
         /// What it showed.
         evidence: Evidence,
     },
+    /// A road on which nobody passes.
+    Obstruction(Obstruction),
     /// How the records of a source are keyed.
     Keying(Keying),
     /// A roadside sensor.
@@ -197,6 +209,8 @@ pub struct Alert {
     pub ends_at: Option<EventTime>,
     /// What it is about, and what it rests on.
     pub about: About,
+    /// The conditions that were met, with their bounds; those of the last revision that had any.
+    pub conditions: Vec<Condition>,
     /// No data for `stale_min`: held, not known to be over.
     pub stale: bool,
 }
@@ -269,6 +283,30 @@ impl Rule {
             update_ms: i64::from(s.update_min) * 60_000,
             pane_ms,
         }
+    }
+
+    /// What opening asks, with what was found.
+    fn opening(&self, sight: &Sight, held: i64, length_mm: u64) -> Vec<Condition> {
+        let witnesses = i64::from(sight.evidence.vehicle_count.max(sight.evidence.sensors));
+        vec![
+            Condition::at_most(
+                Measure::RatioUpperPermille,
+                i64::from(sight.estimate.upper_permille()),
+                i64::from(self.open_permille),
+            ),
+            Condition::at_least(Measure::PanesHeld, held, i64::from(self.open_panes)),
+            Condition::at_least(Measure::Witnesses, witnesses, i64::from(self.vehicles_min)),
+            Condition::at_least(Measure::LengthMm, length_mm as i64, self.min_mm as i64),
+        ]
+    }
+
+    /// What resolution asks, with what was found.
+    fn closing(&self, ratio_permille: u32, free: u32) -> Vec<Condition> {
+        let asked = i64::from(self.close_permille);
+        vec![
+            Condition::at_least(Measure::RatioPermille, i64::from(ratio_permille), asked),
+            Condition::at_least(Measure::PanesFree, i64::from(free), i64::from(self.close_panes)),
+        ]
     }
 }
 
@@ -369,6 +407,8 @@ impl LinkMemory {
             link,
             evidence: sight.evidence,
         };
+        let held = i64::from(run.count_ones());
+        let conditions = rule.opening(&sight, held, *length_mm);
         let alert = match self.alert.take() {
             Some(old) => Alert {
                 revision: old.revision + 1,
@@ -377,6 +417,7 @@ impl LinkMemory {
                 updated_at: now,
                 ends_at: None,
                 about,
+                conditions,
                 stale: false,
                 ..old
             },
@@ -395,6 +436,7 @@ impl LinkMemory {
                 updated_at: now,
                 ends_at: None,
                 about,
+                conditions,
                 stale: false,
             },
         };
@@ -433,6 +475,7 @@ impl LinkMemory {
         if self.free >= rule.close_panes {
             next.transition = Transition::Resolved;
             next.ends_at = Some(now);
+            next.conditions = rule.closing(evidence.ratio_permille, self.free);
             return self.tell(next, now);
         }
         let due = self.told.is_none_or(|t| now.since(t) >= rule.update_ms);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::evidence::{Condition, Measure};
 use super::{About, Alert, AlertId, AlertType, Severity, Transition};
 use crate::ingest::SubjectKey;
 use crate::locate::{KEYING_WINDOW_MS, Sighting};
@@ -159,7 +160,7 @@ impl SourceMemory {
             About::Keying(before) => {
                 before.split_permille().abs_diff(keying.split_permille()) >= TOLD_PERMILLE
             }
-            About::Link { .. } | About::Sensor(_) => true,
+            About::Link { .. } | About::Obstruction(_) | About::Sensor(_) => true,
         };
         let severity = keying.severity();
         if !over && !moved && !old.stale && severity == old.severity {
@@ -176,6 +177,7 @@ impl SourceMemory {
             severity,
             updated_at: now,
             ends_at: over.then_some(now),
+            conditions: conditions(&keying, over),
             about: About::Keying(keying),
             stale: false,
             ..old
@@ -205,6 +207,15 @@ fn judge(source: &str, end: EventTime, vehicles: BTreeMap<SubjectKey, Seen>) -> 
     }
 }
 
+fn conditions(keying: &Keying, over: bool) -> Vec<Condition> {
+    let value = i64::from(keying.split_permille());
+    vec![if over {
+        Condition::at_most(Measure::SplitPermille, value, CLOSE_PERMILLE as i64)
+    } else {
+        Condition::at_least(Measure::SplitPermille, value, OPEN_PERMILLE as i64)
+    }]
+}
+
 fn opened(keying: Keying, now: EventTime) -> Alert {
     let onset = keying.window.0;
     Alert {
@@ -216,6 +227,7 @@ fn opened(keying: Keying, now: EventTime) -> Alert {
         starts_at: onset,
         updated_at: now,
         ends_at: None,
+        conditions: conditions(&keying, false),
         about: About::Keying(keying),
         stale: false,
     }

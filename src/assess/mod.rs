@@ -6,8 +6,10 @@
 
 mod alert;
 mod estimate;
+mod evidence;
 mod keying;
 mod level;
+mod obstruction;
 mod places;
 mod profile;
 mod sensor;
@@ -23,15 +25,17 @@ pub use alert::{
     About, Alert, AlertId, AlertType, CONGESTION_RULE, Evidence, Severity, Transition,
     subject as link_subject,
 };
+pub use evidence::{Bound, Condition, Measure};
 pub use keying::{KEYING_RULE, Keying};
 pub use level::{Basis, Level, Trend};
+pub use obstruction::{OBSTRUCTION_RULE, Obstruction};
 pub use places::{Corridor, CorridorTime, Places, Region, RegionIndex, evaluated};
 pub use profile::{Grade, GradeKind, Index, IndexKind, Profile, Side};
 pub use sensor::{Cause, Health, SENSOR_RULE, SensorFault, SensorSettings, SensorView};
-pub use settings::{AlertSettings, RegionSettings, Settings, StateSettings};
+pub use settings::{AlertSettings, ObstructionSettings, RegionSettings, Settings, StateSettings};
 pub use state::SegmentState;
 
-use crate::aggregate::{LOOK_BACK, LinkFlow, PaneFlow, SegmentFlow};
+use crate::aggregate::{LOOK_BACK, LinkFlow, PaneFlow, Passage, SegmentFlow};
 use crate::baseline::{Baseline, Slot};
 use crate::ingest::SubjectKey;
 use crate::locate::{PaneIndex, Reading, Sighting};
@@ -40,6 +44,7 @@ use crate::units::{EventTime, MmPerS, travel_time_ms};
 use alert::{LinkMemory, PaneView, Rule, Sight};
 use estimate::{Estimate, fuse, variation};
 use keying::SourceMemory;
+use obstruction::{Obstructions, Scene};
 use sensor::{PaneOf, Watch};
 
 /// A resolved alert's tombstone follows after this time (design, law 8).
@@ -108,6 +113,7 @@ pub struct State {
     segments: BTreeMap<SegmentIndex, SegmentState>,
     links: BTreeMap<LinkIndex, LinkMemory>,
     open: u32,
+    obstructions: Obstructions,
     /// Resolved alerts in order of their end.
     resolved: VecDeque<(EventTime, AlertId)>,
     /// Alerts not opened for want of room.
@@ -160,12 +166,14 @@ impl Assess {
         &self.state.segments
     }
 
-    /// Open alerts: those of links in order of link, of sources in order of source, of sensors in order of key.
+    /// Open alerts: those of links in order of link, obstructions in order of segment, those of sources in order of
+    /// source, of sensors in order of key.
     pub fn open_alerts(&self) -> impl Iterator<Item = &Alert> {
         let links = self.state.links.values().filter(|m| m.is_open());
         let sources = self.state.keying.values().filter_map(SourceMemory::open);
         links
             .filter_map(|m| m.alert.as_ref())
+            .chain(self.state.obstructions.open())
             .chain(sources)
             .chain(self.state.sensors.open_alerts())
     }
@@ -195,7 +203,10 @@ impl Assess {
     /// When the next pane without data is due. While a state is held or an alert not known to be stale, each is.
     pub fn due(&self) -> Due {
         let links = &self.state.links;
-        if !self.state.segments.is_empty() || !links.values().all(LinkMemory::is_still) {
+        if !self.state.segments.is_empty()
+            || !links.values().all(LinkMemory::is_still)
+            || !self.state.obstructions.is_still()
+        {
             return Due::Next;
         }
         let tombstone = self.state.resolved.front().map(|(t, _)| t.plus_ms(TOMBSTONE_MS));
@@ -230,14 +241,17 @@ impl Assess {
         let mut segments: Vec<SegmentFlow> = Vec::new();
         let mut links: Vec<LinkFlow> = Vec::new();
         let mut readings: Vec<Reading> = Vec::new();
+        let mut passages: Vec<Passage> = Vec::new();
         for mut shard in shards {
             assert_eq!(shard.pane, pane, "shards show different panes");
             segments.append(&mut shard.segments);
             links.append(&mut shard.links);
             readings.append(&mut shard.readings);
+            passages.append(&mut shard.passages);
         }
         segments.sort_unstable_by_key(|f| f.segment);
         links.sort_unstable_by_key(|f| f.link);
+        passages.sort_unstable_by_key(|p| p.segment);
         // Two records of one sensor for one interval stand in the order of their content.
         readings.sort_unstable_by(|a, b| {
             (a.measurement.sensor, &a.measurement).cmp(&(b.measurement.sensor, &b.measurement))
@@ -249,6 +263,7 @@ impl Assess {
         };
         out.states = self.states(&segments, &links, end);
         out.alerts = self.alerts(&links, end);
+        self.obstructions(pane, &passages, end, &mut out.alerts);
         self.keying(end, &mut out.alerts);
         let seen = PaneOf {
             now: end,
@@ -497,6 +512,32 @@ impl Assess {
         memories.retain(|link, m| !m.is_idle() || links.binary_search_by_key(link, |f| f.link).is_ok());
         self.state.links = memories;
         out
+    }
+
+    /// Alerts about roads on which nobody passes.
+    fn obstructions(&mut self, pane: PaneIndex, passages: &[Passage], end: EventTime, out: &mut Vec<Alert>) {
+        let from = out.len();
+        let open = self.state.open + self.state.obstructions.open().count() as u32;
+        let scene = Scene {
+            network: &self.network,
+            settings: &self.settings.obstruction,
+            pane,
+            pane_ms: self.pane_ms,
+            now: end,
+            stale_ms: self.stale_ms(),
+            reopen_ms: i64::from(self.settings.alert.reopen_min) * 60_000,
+            room: self.settings.alert.open_alerts_max.saturating_sub(open),
+        };
+        self.state
+            .obstructions
+            .step(&scene, passages, &mut self.state.refused, out);
+        for alert in &out[from..] {
+            match alert.transition {
+                Transition::Opened => self.state.resolved.retain(|(_, r)| *r != alert.id),
+                Transition::Resolved => self.state.resolved.push_back((end, alert.id)),
+                Transition::Updated => {}
+            }
+        }
     }
 
     /// Alerts about the keying of sources, whose windows up to `end` are complete.

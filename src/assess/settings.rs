@@ -13,6 +13,8 @@ pub struct Settings {
     pub alert: AlertSettings,
     /// Health of roadside sensors.
     pub sensor: SensorSettings,
+    /// Obstructions: `incident_suspected` and `closure_suspected`.
+    pub obstruction: ObstructionSettings,
     /// Region indices.
     pub region: RegionSettings,
 }
@@ -64,6 +66,30 @@ pub struct AlertSettings {
     pub open_alerts_max: u32,
 }
 
+/// Section `[assess.obstruction]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "service", derive(schemars::JsonSchema))]
+pub struct ObstructionSettings {
+    /// Seconds that one vehicle at least must have stood on the segment that nobody leaves.
+    pub standing_s: u32,
+    /// Vehicles that must stand there and before it, each for half a minute or more.
+    pub vehicles_min: u32,
+    /// Seconds in which nobody may have passed.
+    pub silence_s: u32,
+    /// Passages in the quarter of an hour before that make them usual.
+    pub passages_min: u32,
+    /// Metres beyond the segment in which nobody may stand: else the queue begins farther on.
+    pub beyond_m: u32,
+    /// The first vehicle stands so many metres before the end of the segment, or more: `incident_suspected`, else
+    /// `closure_suspected`.
+    pub stop_line_m: u32,
+    /// Points that open `incident_suspected`.
+    pub incident_score: f64,
+    /// Points that open `closure_suspected`.
+    pub closure_score: f64,
+}
+
 /// Section `[assess.region]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,6 +125,21 @@ impl Default for AlertSettings {
             reopen_min: 10,
             update_min: 1,
             open_alerts_max: 10_000,
+        }
+    }
+}
+
+impl Default for ObstructionSettings {
+    fn default() -> Self {
+        Self {
+            standing_s: 60,
+            vehicles_min: 2,
+            silence_s: 120,
+            passages_min: 6,
+            beyond_m: 300,
+            stop_line_m: 25,
+            incident_score: 3.5,
+            closure_score: 4.5,
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::baseline::{Baseline, Travel};
 use crate::ingest::{
     self, Control, Counts, Decoded, Decoder, Event, Feed, Ingest, Rejection, Released, SubjectKey,
 };
-use crate::locate::{self, Contribution, Locate, LocateCounts, Located, PaneIndex, Passage, Reading, Sites};
+use crate::locate::{
+    self, Contribution, Locate, LocateCounts, Located, Occurrence, PaneIndex, Passage, Reading, Sites,
+};
 use crate::network::Network;
 use crate::publish::{self, Digest, Publication, Publish};
 use crate::units::EventTime;
@@ -293,6 +295,7 @@ pub(super) struct Shard {
     contributions: Vec<Contribution>,
     passages: Vec<Passage>,
     readings: Vec<Reading>,
+    occurrences: Vec<Occurrence>,
 }
 
 /// The engine: one per process.
@@ -358,6 +361,7 @@ impl Engine {
                 contributions: Vec::new(),
                 passages: Vec::new(),
                 readings: Vec::new(),
+                occurrences: Vec::new(),
             })
             .collect();
         let pool = (setup.threads > 1).then(|| {
@@ -616,6 +620,9 @@ impl Engine {
             for r in lane.located.readings.drain(..) {
                 self.shards[shard_of(r.segment)].readings.push(r);
             }
+            for o in lane.located.occurrences.drain(..) {
+                self.shards[shard_of(o.segment)].occurrences.push(o);
+            }
         }
         let take = |shard: &mut Shard| {
             for c in shard.contributions.drain(..) {
@@ -626,6 +633,9 @@ impl Engine {
             }
             for r in shard.readings.drain(..) {
                 shard.aggregate.read(r);
+            }
+            for o in shard.occurrences.drain(..) {
+                shard.aggregate.observe(&o);
             }
         };
         match &self.pool {

@@ -5,12 +5,13 @@ use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::halt::Halt;
 use super::matcher::{Decided, Decision, Decisions, Lag, Matcher};
 use super::stop::{Signs, Stop};
 use super::track::{Fix, Track};
 use super::{
-    Contribution, KEYING_WINDOW_MS, Kind, LocateCounts, Located, Match, PaneIndex, Passage, Place, Reading,
-    Settings, Sighting, Unlocated, booking, emission, kinematics,
+    Contribution, Doing, KEYING_WINDOW_MS, Kind, LocateCounts, Located, Match, Occurrence, PaneIndex,
+    Passage, Place, Reading, Settings, Sighting, Unlocated, booking, emission, kinematics,
 };
 use crate::ingest::{Event, Feed, Measurement, Probe, Rejection, SubjectKey, VehicleClass};
 use crate::network::{Candidate, Network, SegmentFlags, SegmentIndex};
@@ -80,6 +81,8 @@ struct Vehicle {
     /// Where its last place says that it stands.
     stop: Option<Stop>,
     signs: Signs,
+    /// Where it may be standing.
+    halt: Option<Halt>,
     /// A timer waits for it.
     #[serde(skip)]
     timed: bool,
@@ -122,6 +125,7 @@ impl Vehicle {
             visit: None,
             stop: None,
             signs: Signs::default(),
+            halt: None,
             timed: false,
         }
     }
@@ -507,11 +511,14 @@ impl Locate {
                         piece,
                         self.pane_ms,
                         self.open,
-                        (traversal(key, &visit), visit.since),
+                        (traversal(key, (visit.segment, visit.since)), visit.since),
                         (kind, since),
                         weight,
                         &mut out.contributions,
                     );
+                    if k + 1 < pieces.len() {
+                        self.tell_of(piece.segment, piece.end, Doing::Passing, out);
+                    }
                 }
                 let pane = piece.end.ms().div_euclid(self.pane_ms);
                 if let Some(next) = pieces.get(k + 1)
@@ -539,6 +546,9 @@ impl Locate {
                 visit.whole = false;
             }
         }
+        if sure {
+            self.watch_halt(key, vehicle, (place.segment, place.offset_mm, fix.time), out);
+        }
         self.state.counts.matched += 1;
         let visit = match vehicle.visit {
             Some(visit) if visit.segment == place.segment => visit,
@@ -553,7 +563,7 @@ impl Locate {
             out.contributions.push(Contribution {
                 pane,
                 segment: place.segment,
-                traversal: traversal(key, &visit),
+                traversal: traversal(key, (visit.segment, visit.since)),
                 distance_mm: 0,
                 time_ms: 0,
                 weight_permille: 0,
@@ -597,6 +607,48 @@ impl Locate {
         vehicle.stop = may_stand.then(|| Stop::new(fix.time));
         // Within the step it set out: how much of it was driving is not known.
         if parked { Kind::Excluded } else { Kind::Moving }
+    }
+
+    /// Sees whether a vehicle stands, and tells so.
+    fn watch_halt(
+        &self,
+        key: SubjectKey,
+        vehicle: &mut Vehicle,
+        (segment, offset_mm, time): (SegmentIndex, u32, EventTime),
+        out: &mut Located,
+    ) {
+        let on = vehicle.halt.and_then(|h| h.seen(segment, offset_mm, time));
+        match (vehicle.halt, on) {
+            (_, Some(halt)) => {
+                if let Some(for_ms) = halt.told_ms() {
+                    let doing = Doing::Standing {
+                        halt: traversal(key, (halt.segment, halt.since)),
+                        offset_mm: halt.offset_mm,
+                        for_ms,
+                    };
+                    self.tell_of(halt.segment, time, doing, out);
+                }
+            }
+            (Some(old), None) if old.told_ms().is_some() => {
+                let halt = traversal(key, (old.segment, old.since));
+                self.tell_of(old.segment, time, Doing::Leaving { halt }, out);
+            }
+            _ => {}
+        }
+        vehicle.halt = Some(on.unwrap_or_else(|| Halt::new(segment, offset_mm, time)));
+    }
+
+    /// Gives on what a vehicle did, unless its pane was promised to be complete.
+    fn tell_of(&self, segment: SegmentIndex, time: EventTime, what: Doing, out: &mut Located) {
+        let pane = time.ms().div_euclid(self.pane_ms);
+        if pane >= self.open {
+            out.occurrences.push(Occurrence {
+                pane,
+                segment,
+                at_ms: time.ms().rem_euclid(self.pane_ms) as u32,
+                what,
+            });
+        }
     }
 
     /// Once per minute of event time forgets vehicles that have been silent for `evict_s`.
@@ -647,11 +699,11 @@ impl Locate {
     }
 }
 
-/// The name of a visit.
-fn traversal(vehicle: SubjectKey, visit: &Visit) -> u64 {
+/// The name of a visit, or of a standstill.
+fn traversal(vehicle: SubjectKey, (segment, since): (SegmentIndex, EventTime)) -> u64 {
     let mut bytes = [0_u8; 20];
     bytes[..8].copy_from_slice(&vehicle.0.to_le_bytes());
-    bytes[8..12].copy_from_slice(&visit.segment.to_le_bytes());
-    bytes[12..].copy_from_slice(&visit.since.ms().to_le_bytes());
+    bytes[8..12].copy_from_slice(&segment.to_le_bytes());
+    bytes[12..].copy_from_slice(&since.ms().to_le_bytes());
     xxh3_64(&bytes)
 }

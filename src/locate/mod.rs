@@ -14,6 +14,7 @@ mod booking;
 mod candidates;
 mod drift;
 mod emission;
+mod halt;
 mod kinematics;
 mod lane;
 mod matcher;
@@ -99,6 +100,40 @@ pub struct Passage {
     pub stops: u16,
     /// Least posterior of its steps in permille.
     pub posterior_permille: u16,
+}
+
+/// What a vehicle did at one place of a segment, for conditions that look at passages and standstills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Occurrence {
+    /// Bucket of event time.
+    pub pane: PaneIndex,
+    /// Where.
+    pub segment: SegmentIndex,
+    /// When, in ms since the pane's beginning.
+    pub at_ms: u32,
+    /// What.
+    pub what: Doing,
+}
+
+/// See [`Occurrence`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Doing {
+    /// It drove over the end of the segment.
+    Passing,
+    /// It has stood for half a minute and more.
+    Standing {
+        /// Names the standstill; says nothing about the vehicle.
+        halt: u64,
+        /// Distance from the segment's beginning in mm.
+        offset_mm: u32,
+        /// For how long, in ms.
+        for_ms: u32,
+    },
+    /// The standstill is over.
+    Leaving {
+        /// See `Standing`.
+        halt: u64,
+    },
 }
 
 /// A sensor interval bound to its segment.
@@ -211,6 +246,8 @@ pub struct Located {
     pub passages: Vec<Passage>,
     /// Sensor intervals.
     pub readings: Vec<Reading>,
+    /// Passages and standstills.
+    pub occurrences: Vec<Occurrence>,
     /// Places of fixes, if observed.
     pub matches: Vec<Match>,
     /// Records refused here: place in the log and reason.

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use crate::aggregate::TurnFlow;
 use crate::assess::{
-    About, Alert, CONGESTION_RULE, Cause, CorridorTime, KEYING_RULE, Level, Places, Profile, Region,
-    RegionIndex, SENSOR_RULE, SegmentState, SensorView, Transition,
+    About, Alert, Bound, CONGESTION_RULE, Cause, Condition, CorridorTime, KEYING_RULE, Level,
+    OBSTRUCTION_RULE, Obstruction, Places, Profile, Region, RegionIndex, SENSOR_RULE, SegmentState,
+    SensorView, Transition,
 };
 use crate::locate::Match;
 use crate::network::{LinkIndex, Network, SegmentFlags, SegmentIndex};
@@ -238,6 +239,13 @@ enum ValuesJson {
         speed_ratio: f64,
         delay_s: f64,
     },
+    Obstruction {
+        without_passage_s: f64,
+        passages_expected: f64,
+        vehicles_standing: u32,
+        standing_s: f64,
+        score: f64,
+    },
     Keying {
         split_ratio: f64,
     },
@@ -259,6 +267,14 @@ enum EvidenceJson<'a> {
         confidence: f64,
         windows: [String; 1],
         baseline: &'a str,
+        conditions: Vec<ConditionJson>,
+    },
+    Obstruction {
+        vehicle_count: u32,
+        passages_before: u32,
+        windows: [String; 2],
+        baseline: &'static str,
+        conditions: Vec<ConditionJson>,
     },
     Keying {
         source: &'a str,
@@ -266,6 +282,7 @@ enum EvidenceJson<'a> {
         ids_split: u32,
         partitions: &'a [u16],
         windows: [String; 1],
+        conditions: Vec<ConditionJson>,
     },
     Sensor {
         sensor_id: &'a str,
@@ -275,9 +292,38 @@ enum EvidenceJson<'a> {
     },
 }
 
+/// A condition of the rule with what met it, both in the unit that its name tells.
+#[derive(Serialize)]
+struct ConditionJson {
+    measure: &'static str,
+    value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_least: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_most: Option<f64>,
+}
+
+impl From<&Condition> for ConditionJson {
+    fn from(c: &Condition) -> Self {
+        let (measure, unit) = c.measure.label();
+        let scaled = |value: i64| round(value as f64 / unit, 3);
+        let (at_least, at_most) = match c.bound {
+            Bound::AtLeast(bound) => (Some(scaled(bound)), None),
+            Bound::AtMost(bound) => (None, Some(scaled(bound))),
+        };
+        Self {
+            measure,
+            value: scaled(c.value),
+            at_least,
+            at_most,
+        }
+    }
+}
+
 /// A revision of an alert as JSON; `baseline` as in [`segment_json`].
 pub fn alert_json(network: &Network, baseline: &str, places: &Places, alert: &Alert) -> Vec<u8> {
     let span = |(from, to): (EventTime, EventTime)| [format!("{from}/{to}")];
+    let conditions = || alert.conditions.iter().map(ConditionJson::from).collect();
     let (place, values, evidence, rule, cause) = match &alert.about {
         About::Link { link, evidence: e } => (
             link_place(network, places, *link),
@@ -294,8 +340,35 @@ pub fn alert_json(network: &Network, baseline: &str, places: &Places, alert: &Al
                 confidence: share(e.confidence_permille),
                 windows: span(e.window),
                 baseline,
+                conditions: conditions(),
             },
             CONGESTION_RULE,
+            None,
+        ),
+        About::Obstruction(o) => (
+            obstruction_place(network, places, o),
+            ValuesJson::Obstruction {
+                without_passage_s: seconds(o.at.since(o.last_passage).unsigned_abs()),
+                passages_expected: round(o.missing_milli as f64 / 1000.0, 1),
+                vehicles_standing: o.standing,
+                standing_s: seconds(u64::from(o.stood_ms)),
+                score: f64::from(o.score_tenths) / 10.0,
+            },
+            EvidenceJson::Obstruction {
+                vehicle_count: o.standing,
+                passages_before: o.usual,
+                windows: [
+                    format!(
+                        "{}/{}",
+                        o.last_passage.plus_ms(-(o.usual_ms as i64)),
+                        o.last_passage
+                    ),
+                    format!("{}/{}", o.last_passage, o.at),
+                ],
+                baseline: "own history",
+                conditions: conditions(),
+            },
+            OBSTRUCTION_RULE,
             None,
         ),
         About::Keying(k) => (
@@ -309,6 +382,7 @@ pub fn alert_json(network: &Network, baseline: &str, places: &Places, alert: &Al
                 ids_split: k.split,
                 partitions: &k.partitions,
                 windows: span(k.window),
+                conditions: conditions(),
             },
             KEYING_RULE,
             None,
@@ -375,27 +449,45 @@ fn region_of(places: &Places, i: SegmentIndex) -> Option<&str> {
 
 fn link_place<'a>(network: &'a Network, places: &'a Places, link: LinkIndex) -> PlaceJson<'a> {
     let link = &network.links()[link as usize];
-    let (first, last) = (link.segments[0], link.segments[link.segments.len() - 1]);
-    let mut way_ids: Vec<i64> = link
-        .segments
-        .iter()
-        .map(|&i| network.segment(i).key.way)
-        .collect();
+    let last = link.segments[link.segments.len() - 1];
+    chain_place(
+        network,
+        places,
+        &link.segments,
+        (0, network.segment(last).length_mm),
+    )
+}
+
+fn obstruction_place<'a>(network: &'a Network, places: &'a Places, o: &Obstruction) -> PlaceJson<'a> {
+    chain_place(network, places, &o.segments, (o.tail_mm, o.head_mm))
+}
+
+/// Consecutive segments, from so many mm behind the beginning of the first to so many behind that of the last.
+fn chain_place<'a>(
+    network: &'a Network,
+    places: &'a Places,
+    segments: &[SegmentIndex],
+    (tail_mm, head_mm): (u32, u32),
+) -> PlaceJson<'a> {
+    let (first, last) = (segments[0], segments[segments.len() - 1]);
+    let mut way_ids: Vec<i64> = segments.iter().map(|&i| network.segment(i).key.way).collect();
     way_ids.dedup();
+    let before: u64 = segments[..segments.len() - 1]
+        .iter()
+        .map(|&i| u64::from(network.segment(i).length_mm))
+        .sum();
+    let length_mm = (before + u64::from(head_mm)).saturating_sub(u64::from(tail_mm));
     PlaceJson {
-        name: link.segments.iter().find_map(|&i| network.name(i)),
+        name: segments.iter().find_map(|&i| network.name(i)),
         region: region_of(places, first),
-        segment_ids: link
-            .segments
+        segment_ids: segments
             .iter()
             .map(|&i| network.segment(i).key.to_string())
             .collect(),
         way_ids,
-        head: Some(lon_lat(
-            network.position_at(last, network.segment(last).length_mm),
-        )),
-        tail: Some(lon_lat(network.position_at(first, 0))),
-        length_m: Some(round(link.length_mm as f64 / 1000.0, 1)),
+        head: Some(lon_lat(network.position_at(last, head_mm))),
+        tail: Some(lon_lat(network.position_at(first, tail_mm))),
+        length_m: Some(round(length_mm as f64 / 1000.0, 1)),
     }
 }
 

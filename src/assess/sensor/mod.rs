@@ -608,6 +608,8 @@ fn opened(fault: SensorFault, since: EventTime, now: EventTime) -> Alert {
         updated_at: now,
         ends_at: None,
         about: About::Sensor(fault),
+        // The cause and the last record say it all.
+        conditions: Vec::new(),
         stale: false,
     }
 }

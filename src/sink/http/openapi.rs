@@ -205,6 +205,17 @@ pub fn openapi() -> Value {
         ),
     );
     add(
+        "/api/v1/alerts/{id}",
+        operation(
+            "getAlert",
+            "One alert in its newest revision: where, how bad, and in its evidence what was looked at and which \
+             conditions of the rule were met by which values",
+            &[id("alert_id")],
+            &answer("application/json", "Alert", "As published"),
+            &["400", "404"],
+        ),
+    );
+    add(
         "/api/v1/digest",
         operation(
             "getDigest",

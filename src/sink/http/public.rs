@@ -99,6 +99,7 @@ fn api() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/api/v1/regions/{id}", get(region)),
         ("/api/v1/alerts", get(alerts)),
         ("/api/v1/sensors", get(sensors)),
+        ("/api/v1/alerts/{id}", get(alert)),
         ("/api/v1/digest", get(digest)),
         ("/api/v1/status", get(status)),
         ("/api/v1/stream", get(stream)),
@@ -735,6 +736,17 @@ async fn sensors(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Prob
         "sensors",
         snapshot.sensors.iter().take(limit),
     ))
+}
+
+async fn alert(State(app): State<Arc<App>>, Id(id): Id, uri: Uri) -> Result<Response, Problem> {
+    Params::parse(&uri, &[])?;
+    match app.board.snapshot().alerts.get(&id) {
+        Some(one) => Ok(body(JSON, one.body.clone())),
+        None => Err(Problem::not_found(format!(
+            "no alert `{id}` is known; open ones are listed at /api/v1/alerts, resolved ones for 24 h at \
+             /api/v1/alerts?state=resolved"
+        ))),
+    }
 }
 
 async fn digest(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {

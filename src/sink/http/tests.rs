@@ -707,6 +707,8 @@ fn alerts_follow_their_revisions() {
     );
     assert_eq!(ids("all").len(), 2);
     assert_eq!(w.get("/api/v1/status").json()["alerts_open"], 1);
+    assert_eq!(w.get("/api/v1/alerts/a").json()["revision"], 4);
+    assert!(w.get("/api/v1/alerts/c").problem(404).contains("state=resolved"));
     let tombstone = Publication {
         topic: Topic::AlertState,
         body: None,
@@ -1137,6 +1139,7 @@ fn answers_keep_what_the_document_promises() {
         let id = match path {
             p if p.contains("corridors") => "k",
             p if p.contains("regions") => "r",
+            p if p.contains("alerts") => "a",
             _ => "1000:1:2",
         };
         let url = path
