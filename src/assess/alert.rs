@@ -472,7 +472,9 @@ impl LinkMemory {
             next.about = About::Link { link, evidence };
             next.severity = Severity::of(s.evidence.delay_ms);
         }
-        if self.free >= rule.close_panes {
+        // Silence resolves nothing: the last word is that of somebody who drove.
+        let seen = latest.is_some_and(|l| now.since(l) < rule.pane_ms);
+        if self.free >= rule.close_panes && seen {
             next.transition = Transition::Resolved;
             next.ends_at = Some(now);
             next.conditions = rule.closing(evidence.ratio_permille, self.free);
