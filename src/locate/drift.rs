@@ -6,6 +6,8 @@
 //! autoregressive in both axes, a Kalman filter), and how long errors last is learned from each track itself
 //! ([`Persistence`]): where it shows white noise, every fix counts by itself.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::units::Bearing;
@@ -18,6 +20,9 @@ const BEFORE: [f32; 4] = [1.0, 0.0, 0.0, -1.0];
 const KEEPS: f32 = 0.95;
 /// Square of the farthest surprise that counts, in variances of the widest hypothesis.
 const FARTHEST: f64 = 9.0;
+
+/// Log-likelihood below which a hypothesis is worth no computing.
+const LEAST: f32 = -12.0;
 
 /// How long the errors of a track last: log-likelihoods of [`LASTS_S`], the best being 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,9 +53,11 @@ impl Persistence {
     pub(super) fn share(&self, dt_s: f64) -> f64 {
         let (mut sum, mut share) = (0.0, 0.0);
         for (weight, lasts_s) in self.0.iter().zip(LASTS_S) {
-            let p = libm::exp(f64::from(*weight));
-            sum += p;
-            share += p * libm::exp(-dt_s / lasts_s);
+            if *weight > LEAST {
+                let p = libm::exp(f64::from(*weight));
+                sum += p;
+                share += p * libm::exp(-dt_s / lasts_s);
+            }
         }
         share / sum
     }
@@ -59,10 +66,25 @@ impl Persistence {
 /// A direction: components to the east and to the north of a vector of length 1.
 pub(super) type Unit = (f64, f64);
 
+/// Sines from 0 to 90 degrees in steps of 1/100 degree, as bearings have them.
+static SINES: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let sine = |i: u32| libm::sin((f64::from(i) / 100.0).to_radians()) as f32;
+    (0..=9_000).map(sine).collect()
+});
+
 /// The direction of a bearing.
 pub(super) fn unit(bearing: Bearing) -> Unit {
-    let angle = bearing.degrees().to_radians();
-    (libm::sin(angle), libm::cos(angle))
+    let sines = &*SINES;
+    let angle = usize::from(bearing.centidegrees());
+    let sine = |of: usize| f64::from(sines[of]);
+    let within = angle % 9_000;
+    let (rising, falling) = (sine(within), sine(9_000 - within));
+    match angle / 9_000 {
+        0 => (rising, falling),
+        1 => (falling, -rising),
+        2 => (-rising, -falling),
+        _ => (-falling, rising),
+    }
 }
 
 /// To the right of a direction.
@@ -201,6 +223,21 @@ mod tests {
             persistence.learn(4.0, 1.0, NOISE, 0.5);
         }
         assert!(persistence.share(10.0) > 0.4, "{}", persistence.share(10.0));
+    }
+
+    #[test]
+    fn directions_are_those_of_the_bearings() {
+        for degrees in [0.0, 0.01, 44.99, 90.0, 123.45, 180.0, 269.99, 270.0, 359.99] {
+            let (east, north) = unit(Bearing::from_degrees(degrees).unwrap());
+            assert!(
+                (east - degrees.to_radians().sin()).abs() < 1e-6,
+                "{degrees}: {east}"
+            );
+            assert!(
+                (north - degrees.to_radians().cos()).abs() < 1e-6,
+                "{degrees}: {north}"
+            );
+        }
     }
 
     #[test]

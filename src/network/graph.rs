@@ -563,7 +563,7 @@ impl Network {
                     offset_mm: if side == 0 { along } else { length - along },
                     distance_mm: distance as u32,
                     bearing: self.bearings[point][side],
-                    off_mm: (-px.round() as i32, -py.round() as i32),
+                    off_mm: (-px as i32, -py as i32),
                 };
                 // One place for each segment. Pieces of a segment come one after the other, or nearly.
                 match out.iter_mut().rev().find(|c| c.segment == segment) {

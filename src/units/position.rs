@@ -85,6 +85,11 @@ impl Bearing {
         ))
     }
 
+    /// Hundredths of a degree, 0..36000.
+    pub fn centidegrees(self) -> u16 {
+        self.0
+    }
+
     /// Degrees clockwise from north, 0.0 to 359.99.
     pub fn degrees(self) -> f64 {
         f64::from(self.0) / 100.0
