@@ -3,6 +3,11 @@
 use super::{Fix, Settings, emission};
 use crate::network::{Candidate, Network};
 
+/// Angle between heading and road, in hundredths of a degree, from which a road leads against the direction of travel.
+const AGAINST: u16 = 12_000;
+/// Speed in m/s above which a heading is that sure.
+const AGAINST_MPS: f64 = 5.0;
+
 /// Nearest place of the `k` nearest directed segments within reach of `fix`, nearest first.
 ///
 /// Reach is four standard deviations, between 40 m and `radius_m`; where that is empty, `offroad_m`.
@@ -14,4 +19,12 @@ pub(super) fn find(network: &Network, fix: &Fix, settings: &Settings, out: &mut 
         network.candidates(fix.position, settings.offroad_m * 1000, out);
     }
     out.truncate(settings.k);
+    // Roads against the direction of travel are not worth a search, as long as there are others.
+    let moves = |v| f64::from(v) / 1000.0 > AGAINST_MPS;
+    if let Some(heading) = fix.heading
+        && fix.speed.is_some_and(moves)
+        && out.iter().any(|c| heading.difference(c.bearing) < AGAINST / 2)
+    {
+        out.retain(|c| heading.difference(c.bearing) < AGAINST);
+    }
 }
