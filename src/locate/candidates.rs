@@ -14,15 +14,15 @@ const AGAINST_MPS: f64 = 5.0;
 pub(super) fn find(network: &Network, fix: &Fix, settings: &Settings, out: &mut Vec<Candidate>) {
     let sigma_m = emission::sigma_m(fix, settings);
     let radius_m = (4.0 * sigma_m).clamp(40.0, f64::from(settings.radius_m).max(40.0));
-    network.candidates(fix.position, (radius_m * 1000.0) as u32, out);
+    let moves = |v| f64::from(v) / 1000.0 > AGAINST_MPS;
+    let heading = fix.heading.filter(|_| fix.speed.is_some_and(moves));
+    network.candidates_towards(fix.position, heading, (radius_m * 1000.0) as u32, out);
     if out.is_empty() {
-        network.candidates(fix.position, settings.offroad_m * 1000, out);
+        network.candidates_towards(fix.position, heading, settings.offroad_m * 1000, out);
     }
     out.truncate(settings.k);
     // Roads against the direction of travel are not worth a search, as long as there are others.
-    let moves = |v| f64::from(v) / 1000.0 > AGAINST_MPS;
-    if let Some(heading) = fix.heading
-        && fix.speed.is_some_and(moves)
+    if let Some(heading) = heading
         && out.iter().any(|c| heading.difference(c.bearing) < AGAINST / 2)
     {
         out.retain(|c| heading.difference(c.bearing) < AGAINST);

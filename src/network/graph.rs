@@ -517,6 +517,18 @@ impl Network {
     /// Distances are those of the plane that touches the ellipsoid at the position (error below 1e-4 up to
     /// several kilometres). A map across the 180th meridian is not joined there.
     pub fn candidates(&self, at: Position, radius_mm: u32, out: &mut Vec<Candidate>) {
+        self.candidates_towards(at, None, radius_mm, out);
+    }
+
+    /// As [`Network::candidates`], but of a segment that passes twice, as in a hairpin, the place is the nearest of
+    /// those that lead less than 90 degrees off `heading`, if there are any.
+    pub fn candidates_towards(
+        &self,
+        at: Position,
+        heading: Option<Bearing>,
+        radius_mm: u32,
+        out: &mut Vec<Candidate>,
+    ) {
         out.clear();
         let (kx, ky) = self.scale.at(at.lat_e7());
         let radius = f64::from(radius_mm) + 1.0;
@@ -569,7 +581,9 @@ impl Network {
                 match out.iter_mut().rev().find(|c| c.segment == segment) {
                     None => out.push(new),
                     Some(c) => {
-                        let key = |c: &Candidate| (c.distance_mm, c.offset_mm, c.bearing);
+                        let against =
+                            |c: &Candidate| heading.is_some_and(|h| h.difference(c.bearing) >= 9_000);
+                        let key = |c: &Candidate| (against(c), c.distance_mm, c.offset_mm, c.bearing);
                         if key(&new) < key(c) {
                             *c = new;
                         }
