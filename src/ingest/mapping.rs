@@ -161,7 +161,9 @@ impl Field {
             Field::Heading => ("degrees clockwise from north", &[]),
             Field::Accuracy => ("metres", &[]),
             Field::VehicleClass => ("a word", &[]),
-            Field::Occupied | Field::Ignition | Field::Fix | Field::DataError => ("truth value, or 0 and 1", &[]),
+            Field::Occupied | Field::Ignition | Field::Fix | Field::DataError => {
+                ("truth value, or 0 and 1", &[])
+            }
             Field::Satellites | Field::Count => ("number", &[]),
             Field::Interval => ("seconds", &["ms", "s"]),
             Field::Volume => ("vehicles per hour", &[]),

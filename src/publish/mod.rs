@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use encode::{
-    alert_json, corridor_json, match_json, region_json, segment_json, sensor_json, turn_json,
-};
+pub use encode::{alert_json, corridor_json, match_json, region_json, segment_json, sensor_json, turn_json};
 pub use settings::Settings;
 
 use crate::assess::{Assessment, Basis, Level, Places, Profile, SegmentState, Transition};

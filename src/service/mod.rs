@@ -29,9 +29,9 @@ pub mod produce;
 mod progress;
 #[cfg(feature = "kafka")]
 pub mod record;
+pub mod recorded;
 #[cfg(feature = "kafka")]
 pub mod rekey;
-pub mod recorded;
 pub mod replay;
 pub mod run;
 pub mod schema;

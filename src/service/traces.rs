@@ -137,7 +137,7 @@ pub fn write(
         let (id, dir) = way(at.leg);
         line.truth.push((id, dir, near));
     }
-    let (first, last) = (kept().next(), kept().last());
+    let (first, last) = (kept().next(), kept().next_back());
     if let (Some((_, first)), Some((_, last))) = (first, last) {
         let mut route = Vec::new();
         let driven = &trip.path[first.leg..=last.leg];
