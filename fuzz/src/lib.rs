@@ -260,6 +260,7 @@ pub fn engine() -> Engine {
             .into_iter()
             .zip(0..)
             .collect(),
+        ..Sites::default()
     });
     Engine::new(setup)
 }
@@ -271,6 +272,7 @@ pub fn checkpoint_header(engine: &Engine) -> Vec<u8> {
     let header = (
         LOGIC_VERSION,
         engine.map_version(),
+        engine.baseline_version(),
         hash,
         ["probes/0", "sensors/0"].as_slice(),
     );
@@ -280,7 +282,7 @@ pub fn checkpoint_header(engine: &Engine) -> Vec<u8> {
 /// A checkpoint around `plain`, with a checksum that fits.
 pub fn checkpoint(plain: &[u8]) -> Vec<u8> {
     let mut out = b"VIAFLUXC".to_vec();
-    out.extend_from_slice(&1_u32.to_le_bytes());
+    out.extend_from_slice(&2_u32.to_le_bytes());
     out.extend_from_slice(&(plain.len() as u64).to_le_bytes());
     out.extend_from_slice(&zstd::bulk::compress(plain, 1).expect("compressing in memory"));
     sealed(out)
