@@ -231,6 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_hairpin_the_leg_that_leads_where_one_goes() {
+        // East, ten metres north, and back to the west.
+        let n = roads(0, 0, &[vec![(0, 0), (20_000, 0), (20_000, 900), (0, 900)]]);
+        // Nearer to the second leg.
+        let at = e7(600, 10_000);
+        let (east, west) = (Bearing::from_degrees(80.0), Bearing::from_degrees(280.0));
+        let mut out = Vec::new();
+        let mut place = |heading| {
+            n.candidates_towards(at, heading, 30_000, &mut out);
+            let c = out.iter().find(|c| c.segment == 0).unwrap();
+            (c.bearing.degrees(), c.offset_mm < 200_000)
+        };
+        assert_eq!(place(None), (270.0, false));
+        assert_eq!(place(west), (270.0, false));
+        assert_eq!(place(east), (90.0, true));
+    }
+
+    #[test]
     fn lengths_are_those_of_the_ellipsoid() {
         let (n, _) = drawn::build(&drawn::draw("A.B", &["AB"]));
         // 0.01 degrees at 49.4° N, 8.7° E; Vincenty's formulae: 1112.176 m north, 725.841 m east.
