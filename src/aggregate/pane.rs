@@ -142,8 +142,8 @@ impl Cell {
         &mut self.stands[i]
     }
 
-    /// What the pane that began at `begin` comes to; `None` if there was no traffic in it. `passed` are the vehicles that passed freely up
-    /// to its end, `times` takes the time stood by what it was.
+    /// What the pane that began at `begin` comes to; `None` if there was no traffic in it. `passed` are the vehicles
+    /// that passed freely up to its end, `times` takes the time stood by what it was.
     pub(super) fn close(
         mut self,
         begin: EventTime,
