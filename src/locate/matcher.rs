@@ -587,10 +587,19 @@ impl Matcher {
             self.path.segments.clear();
             self.path.segments.push(spot.segment);
         }
-        let ahead_mm = f64::from(track.ahead_m) * 1000.0;
         let k = self.path.segments.len() - 1;
-        let high_mm = self.extend(track, spot, ahead_mm);
-        let place = self.shift(k, spot, ahead_mm, begin.unwrap_or((0, 0)), high_mm);
+        let place = match begin {
+            // It stood: its spot lies on a segment that it has left, the way ends where it was.
+            Some((_, offset_mm)) if self.path.segments[k] != spot.segment => Spot {
+                segment: self.path.segments[k],
+                offset_mm,
+            },
+            _ => {
+                let ahead_mm = f64::from(track.ahead_m) * 1000.0;
+                let high_mm = self.extend(track, spot, ahead_mm);
+                self.shift(k, spot, ahead_mm, begin.unwrap_or((0, 0)), high_mm)
+            }
+        };
         let place = self.go(track, pending, begin, place, out);
         track.tail = Some(spot);
         Some(place)
